@@ -1,0 +1,293 @@
+//! One function per parser of outside bytes: feeds it anything and asserts what must always hold.
+//!
+//! Called by the fuzz targets (`dataplane/fuzz`), by property tests, and by the test below with
+//! every file of their corpus.
+
+use crate::bytes::put;
+use crate::checksum::Sum;
+use crate::coalesce::Coalescer;
+use crate::discard::Discard;
+use crate::esp::{self, IPV4, OpenKey, SealKey};
+use crate::gate::Gate;
+use crate::if_t::{self, HEADER};
+use crate::ip;
+use crate::link::{FromEdge, Rule, Sa, Secret, Suite, ToEdge};
+use crate::mss;
+use crate::network::Network;
+use crate::segment::Segments;
+use crate::vnet::{self, GSO_NONE, VnetHeader};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+const SUITES: [Suite; 6] = [
+    Suite::Aes128CbcSha1,
+    Suite::Aes256CbcSha1,
+    Suite::Aes128CbcSha256,
+    Suite::Aes256CbcSha256,
+    Suite::Aes128Gcm,
+    Suite::Aes256Gcm,
+];
+
+/// The first byte chooses suite and extended sequence numbers. The rest is opened as a datagram,
+/// which must fail, and sealed as a payload, which must come back.
+pub fn esp(data: &[u8]) {
+    let Some((choice, data)) = data.split_first() else {
+        return;
+    };
+    let Some(suite) = SUITES.get(usize::from(choice & 7)) else {
+        return;
+    };
+    let secret = Secret((0..64).collect());
+    let sa = Sa {
+        spi: 0x0a13_7da1,
+        suite: *suite,
+        esn: choice & 8 != 0,
+        secret,
+    };
+    let mut opener = OpenKey::new(&sa).expect("64 bytes are enough for every suite");
+    let refused = opener
+        .open(&mut data.to_vec())
+        .expect_err("nobody forges an ICV");
+    assert!(
+        matches!(
+            refused,
+            Discard::TooShort | Discard::BadLength | Discard::UnknownSpi | Discard::BadIcv
+        ),
+        "{refused:?}"
+    );
+    // Past the SPI, too.
+    let mut addressed = data.to_vec();
+    if let Some(spi) = addressed.first_chunk_mut() {
+        *spi = sa.spi.to_be_bytes();
+        assert_eq!(esp::spi(data).is_some(), esp::spi(&addressed).is_some());
+        opener
+            .open(&mut addressed)
+            .expect_err("nobody forges an ICV");
+    }
+    let mut sealer = SealKey::new(&sa, [1; 32]).expect("64 bytes are enough for every suite");
+    let headroom = sealer.headroom();
+    let mut datagram = vec![0; sealer.sealed_len(data.len())];
+    if let Some(place) = datagram.get_mut(headroom..headroom + data.len()) {
+        place.copy_from_slice(data);
+    }
+    assert_eq!(
+        sealer.seal(&mut datagram, data.len(), IPV4),
+        Ok(datagram.len())
+    );
+    let mut again = datagram.clone();
+    let opened = opener.open(&mut datagram).expect("sealed by the same keys");
+    assert_eq!(datagram.get(opened.range), Some(data));
+    assert_eq!(opener.open(&mut again), Err(Discard::Replayed));
+}
+
+const OWN4: [u8; 4] = [10, 88, 0, 10];
+const OWN6: Ipv6Addr = Ipv6Addr::new(0xfd88, 0, 0, 0, 0, 0, 0, 0x10);
+
+fn gate() -> Gate {
+    let rule = |allow, address: &[u8], prefix, protocol, port_low, port_high| Rule {
+        allow,
+        protocol,
+        address: address.to_vec(),
+        prefix,
+        port_low,
+        port_high,
+        reserved: false,
+    };
+    let rules = [
+        rule(false, &[10, 0, 0, 13], 32, None, 0, u16::MAX),
+        rule(true, &[10, 0, 0, 0], 8, None, 0, u16::MAX),
+        rule(true, &[0; 4], 0, Some(6), 80, 443),
+        rule(true, &[0; 16], 0, Some(17), 53, 53),
+    ];
+    let reserved: Arc<[Network]> = Arc::from([Network::host(OWN6.into())]);
+    Gate::new(Some(OWN4.into()), Some(OWN6), reserved, 1, &rules)
+        .expect("the rules above are rules")
+}
+
+/// The bytes as an inner packet in both directions, as they are and with the session's own address
+/// put in place so that they get further.
+pub fn inner_packet(data: &[u8]) {
+    judge(data);
+    for at in [12, 16] {
+        let mut own = data.to_vec();
+        put(&mut own, at, OWN4);
+        judge(&own);
+    }
+    for at in [8, 24] {
+        let mut own = data.to_vec();
+        put(&mut own, at, OWN6.octets());
+        judge(&own);
+    }
+}
+
+fn judge(data: &[u8]) {
+    let parsed = ip::parse(data);
+    if let Ok(header) = parsed {
+        assert!(header.payload <= header.total && header.total <= data.len());
+        assert_eq!(ip::destination(data), Ok(header.destination));
+    }
+    let mut gate = gate();
+    let verdicts = [gate.outbound(data, 0), gate.inbound(data, 0)];
+    // Remembering must not change what is decided.
+    assert_eq!(verdicts, [gate.outbound(data, 1), gate.inbound(data, 1)]);
+    for (verdict, outbound) in verdicts.into_iter().zip([true, false]) {
+        let Ok(total) = verdict else { continue };
+        let header = parsed.expect("what passes can be parsed");
+        let (own, remote) = if outbound {
+            (header.source, header.destination)
+        } else {
+            (header.destination, header.source)
+        };
+        assert_eq!(total, header.total);
+        assert!(own == Ipv4Addr::from(OWN4) || own == OWN6);
+        assert!(own != remote && ip::is_routable(remote));
+        assert!(remote != Ipv4Addr::new(10, 0, 0, 13) || header.protocol == ip::ICMP);
+    }
+    let mut clamped = data.to_vec();
+    mss::clamp(&mut clamped, 1400, false);
+    assert_eq!(ip::parse(&clamped), parsed, "only a TCP option may change");
+    let mut coalescer = Coalescer::new();
+    let mut twice = [data, data].concat();
+    assert!(coalescer.offer(&twice, 0..data.len()));
+    let joined = coalescer.offer(&twice, data.len()..twice.len());
+    let group = coalescer.finish(&mut twice).expect("something was offered");
+    assert_eq!(group.ranges.len(), 1 + usize::from(joined));
+}
+
+/// The bytes as a stream of frames, read at once and byte by byte.
+pub fn if_t(data: &[u8]) {
+    const MAX_BODY: usize = 100;
+    let mut at = 0;
+    loop {
+        let rest = data.get(at..).unwrap_or_default();
+        match if_t::next_frame(rest, MAX_BODY) {
+            Ok(Some((header, body))) => {
+                assert_eq!((body.start, body.end), (HEADER, header.length as usize));
+                assert!(
+                    body.end <= rest.len() && body.len() <= MAX_BODY && header.vendor < 1 << 24
+                );
+                let encoded =
+                    if_t::encode_header(header.vendor, header.kind, header.length, header.sequence);
+                assert_eq!(
+                    if_t::next_frame(rest.get(..body.end).unwrap_or_default(), MAX_BODY),
+                    Ok(Some((header, body.clone())))
+                );
+                assert_eq!(
+                    rest.get(1..HEADER),
+                    encoded.get(1..),
+                    "only the reserved byte may differ"
+                );
+                for cut in 0..body.end {
+                    assert_eq!(
+                        if_t::next_frame(rest.get(..cut).unwrap_or_default(), MAX_BODY),
+                        Ok(None)
+                    );
+                }
+                at += body.end;
+            }
+            Ok(None) => {
+                assert!(rest.len() < HEADER + MAX_BODY);
+                return;
+            }
+            Err(bad) => {
+                assert!(
+                    (bad.declared as usize) < HEADER || bad.declared as usize > HEADER + MAX_BODY
+                );
+                return;
+            }
+        }
+    }
+}
+
+/// The bytes as a record of the edge link, in both directions.
+pub fn link(data: &[u8]) {
+    fn roundtrip<
+        T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+    >(
+        data: &[u8],
+    ) {
+        let Ok(message) = rmp_serde::from_slice::<T>(data) else {
+            return;
+        };
+        let encoded = rmp_serde::to_vec_named(&message).expect("what was decoded can be encoded");
+        assert_eq!(
+            rmp_serde::from_slice::<T>(&encoded).expect("our own encoding"),
+            message
+        );
+    }
+    roundtrip::<ToEdge>(data);
+    roundtrip::<FromEdge>(data);
+}
+
+/// Ten bytes of virtio-net header, then the packet.
+pub fn vnet(data: &[u8]) {
+    let Some(header) = VnetHeader::parse(data) else {
+        return;
+    };
+    assert_eq!(data.first_chunk(), Some(&header.encode()));
+    let mut packet = data.get(vnet::LEN..).unwrap_or_default().to_vec();
+    let length = packet.len();
+    let Ok(segments) = Segments::new(&header, &mut packet) else {
+        return;
+    };
+    assert!(segments.count() >= 1 && segments.count() <= length);
+    let mut out = vec![0; length];
+    for index in 0..segments.count() {
+        let written = segments.write(index, &mut out);
+        assert!(written == segments.len_of(index) && written > 0 && written <= length);
+        let part = out.get(..written).unwrap_or_default();
+        let ip = ip::parse(part).expect("what comes out is a packet");
+        assert_eq!(ip.total, written);
+        if header.gso_type == GSO_NONE {
+            continue; // complete as the kernel said, which may be nonsense
+        }
+        let transport = part.get(ip.payload..).unwrap_or_default();
+        let sum = Sum::default().pseudo(ip.source, ip.destination, ip.protocol, transport.len());
+        assert!(sum.bytes(transport).holds());
+        assert!(
+            ip.source.is_ipv6()
+                || Sum::default()
+                    .bytes(part.get(..ip.payload).unwrap_or_default())
+                    .holds()
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    type Target = fn(&[u8]);
+
+    const TARGETS: [(&str, Target); 5] = [
+        ("esp", super::esp),
+        ("if_t", super::if_t),
+        ("inner_packet", super::inner_packet),
+        ("link", super::link),
+        ("vnet", super::vnet),
+    ];
+
+    #[test]
+    fn every_file_of_the_corpus() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+        for (name, target) in TARGETS {
+            let files = std::fs::read_dir(corpus.join(name))
+                .unwrap_or_else(|error| panic!("corpus of {name}: {error}"));
+            let mut count = 0;
+            for file in files {
+                target(&std::fs::read(file.unwrap().path()).unwrap());
+                count += 1;
+            }
+            assert!(count > 0, "no corpus for {name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_of_the_link_is_taken_calmly(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            super::link(&bytes);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The edge link: typed messages between the control plane and the edge.
+//!
+//! A Unix stream socket carries records: a big-endian `u32` length of what follows (at most
+//! [`MAX_RECORD`]), then one MessagePack value. A message is a map with one entry, its name to a
+//! map of its fields (`{"frame": {"conn": 7, …}}`). Unknown messages or fields end the link: both
+//! ends come from one release, a difference is a mistake or an attack, and losing the link only
+//! lets rights run out. The Python twin is `lockgate.protocol.edge_link`; both are held together
+//! by `tests/vectors/edge_link.json`.
+//!
+//! Life of the link: the edge listens, the control plane connects and sends `hello`; the edge
+//! answers `hello` with every live session, and the control plane adopts or closes each. When the
+//! link drops the edge closes connections that have not been attached to a session, keeps
+//! sessions for at most [`ORPHAN_SECONDS`] and never past their own deadline.
+
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Version of this message set; both ends must name the same.
+pub const VERSION: u32 = 1;
+/// Largest record in bytes: a `hello` that lists 50,000 sessions.
+pub const MAX_RECORD: usize = 16 << 20;
+/// How long sessions outlive a silent control plane.
+pub const ORPHAN_SECONDS: u64 = 600;
+/// Most access rules one session may carry.
+pub const MAX_RULES: usize = 4096;
+
+/// Key material; zeroed when dropped, never formatted.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct Secret(#[serde(with = "serde_bytes")] pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secret({} bytes)", self.0.len())
+    }
+}
+
+/// How ESP packets of one security association are protected (`esp` module).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Suite {
+    Aes128CbcSha1,
+    Aes256CbcSha1,
+    Aes128CbcSha256,
+    Aes256CbcSha256,
+    Aes128Gcm,
+    Aes256Gcm,
+}
+
+/// One direction of ESP: `secret` is the cipher key followed at once by the HMAC key (CBC), or the
+/// cipher key followed by the 4-byte salt (GCM, RFC 4106 section 8.1). Trailing bytes are ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sa {
+    pub spi: u32,
+    pub suite: Suite,
+    /// Extended (64-bit) sequence numbers; only Lockgate's own client.
+    pub esn: bool,
+    pub secret: Secret,
+}
+
+/// One access rule. First match decides, no match denies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    pub allow: bool,
+    /// IP protocol number; `None` is any.
+    pub protocol: Option<u8>,
+    /// 4 or 16 bytes.
+    #[serde(with = "serde_bytes")]
+    pub address: Vec<u8>,
+    pub prefix: u8,
+    /// Ports of the remote end, inclusive; 0..=65535 is any (and the only choice without ports).
+    pub port_low: u16,
+    pub port_high: u16,
+    /// The rule also reaches reserved networks (session pools, the gateway's own addresses).
+    pub reserved: bool,
+}
+
+/// Control plane to edge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ToEdge {
+    /// First message on a link.
+    Hello { version: u32 },
+    /// Sent every 5 s; 30 s without any message count as a lost link.
+    Keepalive {},
+    /// Creates a session, or replaces it in place under a new `generation`: the earlier
+    /// generation's TLS connection, ESP keys and UDP peer are dropped, counters are kept.
+    OpenSession {
+        session: u64,
+        generation: u32,
+        /// Empty or 4 bytes.
+        #[serde(with = "serde_bytes")]
+        address4: Vec<u8>,
+        /// Empty or 16 bytes.
+        #[serde(with = "serde_bytes")]
+        address6: Vec<u8>,
+        mtu: u16,
+        /// Seconds until the session ends whatever happens.
+        remaining: u64,
+        /// Seconds without user data in either direction until it ends; 0 is never.
+        idle: u64,
+        /// ESP fallback interval in seconds: silent for twice as long means TLS.
+        fallback: u32,
+        revision: u64,
+        rules: Vec<Rule>,
+        /// Keys the client seals with, or none when ESP is not offered.
+        esp_in: Option<Sa>,
+        /// ESP may carry the inner IP version that differs from the outer one.
+        cross_family: bool,
+    },
+    /// Binds an IF-T connection to a session: from here on the data thread owns it.
+    Attach { conn: u64, session: u64 },
+    /// One IF-T message to the client; the edge writes header and sequence number, and gives it a
+    /// TLS record of its own.
+    Frame {
+        conn: u64,
+        vendor: u32,
+        kind: u32,
+        #[serde(with = "serde_bytes")]
+        body: Vec<u8>,
+    },
+    /// Closes a connection after what was queued has been written.
+    CloseConn { conn: u64 },
+    /// New keys for packets from the client; the previous ones stay for 30 s.
+    InstallEspIn {
+        session: u64,
+        generation: u32,
+        sa: Sa,
+    },
+    /// Keys for packets to the client: the edge seals with them from now on.
+    InstallEspOut {
+        session: u64,
+        generation: u32,
+        sa: Sa,
+    },
+    /// Replaces the rules and empties the flow cache.
+    SetRules {
+        session: u64,
+        revision: u64,
+        rules: Vec<Rule>,
+    },
+    /// Replaces both time limits, counted from now.
+    SetDeadline {
+        session: u64,
+        remaining: u64,
+        idle: u64,
+    },
+    /// Ends a session at once. With `fatal` the client is told first (IF-T a4c/0x93:
+    /// code and text).
+    CloseSession { session: u64, fatal: Option<Fatal> },
+}
+
+/// Reason given to a client whose session ends (`errorType`, `errorString`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fatal {
+    pub code: u32,
+    pub text: String,
+}
+
+/// Traffic of one session since it was opened in this edge. Bytes are inner packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traffic {
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    pub packets_out: u64,
+    pub bytes_out: u64,
+    /// Packets refused by the access rules or for a wrong inner address.
+    pub dropped: u64,
+}
+
+/// What carries packets to the client at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// No connection: the client may come back with its cookie.
+    None,
+    Tls,
+    Esp,
+}
+
+/// A live session as the edge knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionState {
+    pub session: u64,
+    pub generation: u32,
+    /// The attached connection, or 0.
+    pub conn: u64,
+    #[serde(with = "serde_bytes")]
+    pub address4: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    pub address6: Vec<u8>,
+    pub remaining: u64,
+    /// Seconds since the last user data.
+    pub quiet: u64,
+    pub transport: Transport,
+    /// Where packets to the client go: "address:port", empty without a connection.
+    pub peer: String,
+    /// Inbound SPIs in use, for choosing new ones.
+    pub spis: Vec<u32>,
+    pub traffic: Traffic,
+}
+
+/// Why the edge ended a session by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndCause {
+    Idle,
+    Expired,
+    /// No control plane for [`ORPHAN_SECONDS`].
+    Orphaned,
+}
+
+/// Edge to control plane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FromEdge {
+    /// Answer to `hello`. `edge` is random per process: another value means every session and
+    /// connection known before is gone unless it is listed.
+    Hello {
+        version: u32,
+        edge: u64,
+        sessions: Vec<SessionState>,
+    },
+    /// A client asked for the IF-T upgrade and got it.
+    ConnOpened(Box<ConnOpened>),
+    /// One IF-T message from the client (data messages of attached connections never come here).
+    Frame {
+        conn: u64,
+        vendor: u32,
+        kind: u32,
+        #[serde(with = "serde_bytes")]
+        body: Vec<u8>,
+    },
+    /// The TLS connection is gone; the session, if it had one (else 0), stays.
+    ConnClosed {
+        conn: u64,
+        session: u64,
+        cause: String,
+    },
+    SessionEnded {
+        session: u64,
+        generation: u32,
+        cause: EndCause,
+        traffic: Traffic,
+    },
+    TransportChanged {
+        session: u64,
+        transport: Transport,
+        peer: String,
+    },
+    /// The outbound or inbound key nears the end of its sequence numbers.
+    RekeyWanted { session: u64 },
+    /// Every 5 s: sessions with traffic since the last report, and what was dropped in total
+    /// since the edge started, by reason.
+    Stats {
+        sessions: Vec<SessionState>,
+        counters: Vec<(String, u64)>,
+    },
+}
+
+/// Facts about a connection that asked for the IF-T upgrade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnOpened {
+    pub conn: u64,
+    /// "address:port", IPv6 in brackets.
+    pub peer: String,
+    pub local: String,
+    pub tls_version: String,
+    pub tls_cipher: String,
+    pub tls_group: String,
+    pub server_name: String,
+    /// DER certificates the client proved possession of, leaf first; may be empty.
+    pub client_certificates: Vec<serde_bytes::ByteBuf>,
+    pub host: String,
+    pub path: String,
+    pub user_agent: String,
+    /// The raw Cookie header, or empty.
+    pub cookie: Secret,
+}

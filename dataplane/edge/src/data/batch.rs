@@ -1,0 +1,92 @@
+//! ESP packets on their way out: equally long ones for one client leave in one send.
+
+use lockgate_dataplane::discard::Discard;
+
+use super::counts::{Counts, Failure};
+use super::port::{MAX_BATCH, MAX_SEGMENTS, Peer, Port, Sent};
+
+#[derive(Debug)]
+pub(super) struct Batch {
+    buffer: Box<[u8]>,
+    used: usize,
+    count: usize,
+    /// Bytes of each packet but the last.
+    segment: usize,
+    /// A shorter packet is in: nothing may follow it.
+    closed: bool,
+    target: Option<Peer>,
+    /// The socket did not take it.
+    blocked: bool,
+}
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        Self {
+            buffer: vec![0; MAX_BATCH].into(),
+            used: 0,
+            count: 0,
+            segment: 0,
+            closed: false,
+            target: None,
+            blocked: false,
+        }
+    }
+
+    /// Room for a packet of `sealed` bytes to `peer`; what cannot share a send with it goes first.
+    #[inline]
+    pub(super) fn room(
+        &mut self,
+        peer: Peer,
+        sealed: usize,
+        ports: &[Port],
+        counts: &mut Counts,
+    ) -> Result<&mut [u8], Discard> {
+        let joins = self.target == Some(peer)
+            && !self.closed
+            && sealed <= self.segment
+            && self.count < MAX_SEGMENTS
+            && self.used + sealed <= MAX_BATCH;
+        if !joins {
+            self.flush(ports, counts);
+            if self.blocked {
+                return Err(Discard::QueueFull);
+            }
+            self.target = Some(peer);
+            self.segment = sealed;
+        }
+        self.buffer
+            .get_mut(self.used..self.used + sealed)
+            .ok_or(Discard::TooBig)
+    }
+
+    /// The packet for which there was room is in.
+    #[inline]
+    pub(super) fn add(&mut self, sealed: usize) {
+        self.used += sealed;
+        self.count += 1;
+        self.closed |= sealed < self.segment;
+    }
+
+    /// Sends what is there, if the socket takes it.
+    pub(super) fn flush(&mut self, ports: &[Port], counts: &mut Counts) {
+        if let Some(peer) = self.target.filter(|_| self.used > 0) {
+            let contents = self.buffer.get(..self.used).unwrap_or_default();
+            let sent = ports.get(peer.port).map_or(Sent::Failed, |port| {
+                port.send(&peer, contents, self.segment)
+            });
+            self.blocked = sent == Sent::Blocked;
+            if self.blocked {
+                return;
+            }
+            if sent == Sent::Failed {
+                counts.failure(Failure::UdpSend);
+            }
+        }
+        (self.used, self.count, self.closed, self.target) = (0, 0, false, None);
+    }
+
+    /// The port that must become writable before anything else can be sent.
+    pub(super) fn blocked(&self) -> Option<usize> {
+        self.target.filter(|_| self.blocked).map(|peer| peer.port)
+    }
+}

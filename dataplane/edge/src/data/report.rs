@@ -1,0 +1,119 @@
+//! News for the control plane.
+
+use std::net::SocketAddr;
+
+use lockgate_dataplane::link::{EndCause, FromEdge, Transport};
+
+use super::counts::Counts;
+use super::session::{Session, peer_text};
+use super::table::Table;
+
+/// Takes messages for the control plane; must not block.
+pub(super) type Up = Box<dyn FnMut(FromEdge) + Send>;
+
+/// Time between two reports of traffic and counters, in ms.
+const INTERVAL: u64 = 5000;
+
+pub(super) struct Report {
+    up: Up,
+    /// Slots of sessions with traffic since the last report.
+    busy: Vec<usize>,
+    next: u64,
+}
+
+impl Report {
+    pub(super) fn new(up: Up, now: u64) -> Self {
+        Self {
+            up,
+            busy: Vec::new(),
+            next: now.saturating_add(INTERVAL),
+        }
+    }
+
+    /// Lists a session for the next report; cheap to call for every packet.
+    #[inline]
+    pub(super) fn busy(&mut self, slot: usize, session: &mut Session) {
+        if !session.listed {
+            session.listed = true;
+            self.busy.push(slot);
+        }
+    }
+
+    pub(super) fn frame(&mut self, conn: u64, vendor: u32, kind: u32, body: &[u8]) {
+        (self.up)(FromEdge::Frame {
+            conn,
+            vendor,
+            kind,
+            body: body.to_vec(),
+        });
+    }
+
+    pub(super) fn conn_closed(&mut self, conn: u64, session: u64, cause: &str) {
+        (self.up)(FromEdge::ConnClosed {
+            conn,
+            session,
+            cause: cause.to_owned(),
+        });
+    }
+
+    pub(super) fn session_ended(&mut self, session: &Session, cause: EndCause) {
+        (self.up)(FromEdge::SessionEnded {
+            session: session.id,
+            generation: session.generation,
+            cause,
+            traffic: session.traffic,
+        });
+    }
+
+    pub(super) fn transport(
+        &mut self,
+        session: u64,
+        transport: Transport,
+        peer: Option<SocketAddr>,
+    ) {
+        (self.up)(FromEdge::TransportChanged {
+            session,
+            transport,
+            peer: peer_text(peer),
+        });
+    }
+
+    pub(super) fn rekey_wanted(&mut self, session: u64) {
+        (self.up)(FromEdge::RekeyWanted { session });
+    }
+
+    /// When the next report is due.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Sends a report if one is due.
+    pub(super) fn tick(&mut self, sessions: &mut Table, counts: &Counts, now: u64) -> bool {
+        if now < self.next {
+            return false;
+        }
+        self.next = now.saturating_add(INTERVAL);
+        let mut states = Vec::with_capacity(self.busy.len());
+        for slot in self.busy.drain(..) {
+            // A slot that was used again since then is simply listed, or not, on its own account.
+            if let Some(session) = sessions.get_mut(slot).filter(|session| session.listed) {
+                session.listed = false;
+                states.push(session.state(now));
+            }
+        }
+        (self.up)(FromEdge::Stats {
+            sessions: states,
+            counters: counts.report(),
+        });
+        true
+    }
+}
+
+impl std::fmt::Debug for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Report")
+            .field("busy", &self.busy)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}

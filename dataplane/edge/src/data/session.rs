@@ -1,0 +1,235 @@
+//! One session: addresses, gate, keys, limits and what was counted.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use lockgate_dataplane::gate::Gate;
+use lockgate_dataplane::link::{EndCause, SessionState, Traffic, Transport};
+
+use super::esp::Esp;
+use super::path::Path;
+
+/// How long to hold a change of transport or peer back after the last one was told, in ms: a
+/// client that flaps must not flood the control plane.
+const QUIET_AFTER_NEWS: u64 = 1000;
+
+/// Time limits in ms on the thread's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) expires: u64,
+    /// Longest time without user data; `None`: no limit.
+    pub(super) idle: Option<u64>,
+}
+
+impl Limits {
+    /// From seconds as the control plane gives them; an idle time of 0 is none.
+    pub(super) fn new(remaining: u64, idle: u64, now: u64) -> Self {
+        let idle = Some(idle)
+            .filter(|idle| *idle > 0)
+            .map(|idle| idle.saturating_mul(1000));
+        Self {
+            expires: now.saturating_add(remaining.saturating_mul(1000)),
+            idle,
+        }
+    }
+}
+
+/// The way to the client that a packet takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Esp,
+    /// A connection by slot.
+    Tls(usize),
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: u64,
+    pub(super) generation: u32,
+    pub(super) address4: Option<Ipv4Addr>,
+    pub(super) address6: Option<Ipv6Addr>,
+    /// Largest inner packet in bytes.
+    pub(super) mtu: u16,
+    pub(super) gate: Gate,
+    /// The connection the control plane attached, or 0.
+    pub(super) attached: u64,
+    /// That connection once it is ours: its slot, and where it comes from.
+    pub(super) conn: Option<(usize, SocketAddr)>,
+    pub(super) esp: Esp,
+    pub(super) path: Path,
+    pub(super) limits: Limits,
+    /// When user data last passed, in ms.
+    pub(super) active: u64,
+    pub(super) traffic: Traffic,
+    /// Listed for the next report.
+    pub(super) listed: bool,
+    /// What the control plane was told last, and when.
+    told: (Transport, Option<SocketAddr>),
+    told_at: Option<u64>,
+    /// The booking in the timers that counts.
+    pub(super) booked: u64,
+}
+
+/// What a new session or generation starts with.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) id: u64,
+    pub(super) generation: u32,
+    pub(super) address4: Option<Ipv4Addr>,
+    pub(super) address6: Option<Ipv6Addr>,
+    pub(super) mtu: u16,
+    pub(super) gate: Gate,
+    pub(super) path: Path,
+    pub(super) limits: Limits,
+}
+
+impl Session {
+    pub(super) fn new(opening: Opening, now: u64) -> Self {
+        let Opening {
+            id,
+            generation,
+            address4,
+            address6,
+            mtu,
+            gate,
+            path,
+            limits,
+        } = opening;
+        Self {
+            id,
+            generation,
+            address4,
+            address6,
+            mtu,
+            gate,
+            attached: 0,
+            conn: None,
+            esp: Esp::default(),
+            path,
+            limits,
+            active: now,
+            traffic: Traffic::default(),
+            listed: false,
+            told: (Transport::None, None),
+            told_at: None,
+            booked: u64::MAX,
+        }
+    }
+
+    /// Takes over from the generation before: what was counted and told goes on.
+    pub(super) fn follow(&mut self, former: &Self) {
+        self.traffic = former.traffic;
+        self.told = former.told;
+        self.told_at = former.told_at;
+    }
+
+    /// Inner addresses.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.address4
+            .map(IpAddr::V4)
+            .into_iter()
+            .chain(self.address6.map(IpAddr::V6))
+    }
+
+    /// How a packet of this IP version goes to the client now.
+    #[inline]
+    pub(super) fn route(&self, inner_v6: bool, now: u64) -> Option<Route> {
+        if self.path.esp_alive(now)
+            && self.esp.outbound.is_some()
+            && let Some(peer) = &self.esp.peer
+            && self.path.carries(inner_v6, peer.outer_v6())
+        {
+            return Some(Route::Esp);
+        }
+        self.conn.map(|(slot, _)| Route::Tls(slot))
+    }
+
+    /// What carries packets to the client, and where they go.
+    pub(super) fn transport(&self, now: u64) -> (Transport, Option<SocketAddr>) {
+        match (self.esp.peer, self.conn) {
+            (Some(peer), _) if self.esp.outbound.is_some() && self.path.esp_alive(now) => {
+                (Transport::Esp, Some(peer.address))
+            }
+            (_, Some((_, peer))) => (Transport::Tls, Some(peer)),
+            (_, None) => (Transport::None, None),
+        }
+    }
+
+    /// The transport if it changed since the control plane was last told and may be told now.
+    pub(super) fn takes_news(&mut self, now: u64) -> Option<(Transport, Option<SocketAddr>)> {
+        let current = self.transport(now);
+        if current == self.told || self.news_at(now) > now {
+            return None;
+        }
+        self.told = current;
+        self.told_at = Some(now);
+        Some(current)
+    }
+
+    /// Whether a change of transport waits to be told.
+    pub(super) fn has_news(&self, now: u64) -> bool {
+        self.transport(now) != self.told
+    }
+
+    fn news_at(&self, now: u64) -> u64 {
+        self.told_at
+            .map_or(now, |at| at.saturating_add(QUIET_AFTER_NEWS))
+    }
+
+    /// Why the session must end now, if it must.
+    pub(super) fn over(&self, now: u64) -> Option<EndCause> {
+        if now >= self.limits.expires {
+            Some(EndCause::Expired)
+        } else if self
+            .limits
+            .idle
+            .is_some_and(|idle| now.saturating_sub(self.active) >= idle)
+        {
+            Some(EndCause::Idle)
+        } else {
+            None
+        }
+    }
+
+    /// When something about this session becomes due, unless something happens before.
+    pub(super) fn next_look(&self, now: u64) -> u64 {
+        let idle = self
+            .limits
+            .idle
+            .map(|idle| self.active.saturating_add(idle));
+        let silent = self.path.silent_at().filter(|at| *at > now);
+        let news = self.has_news(now).then(|| self.news_at(now));
+        [idle, silent, news, self.esp.next_expiry()]
+            .into_iter()
+            .flatten()
+            .fold(self.limits.expires, u64::min)
+    }
+
+    pub(super) fn state(&self, now: u64) -> SessionState {
+        let (transport, peer) = self.transport(now);
+        SessionState {
+            session: self.id,
+            generation: self.generation,
+            conn: self.attached,
+            address4: self
+                .address4
+                .map(|a| a.octets().to_vec())
+                .unwrap_or_default(),
+            address6: self
+                .address6
+                .map(|a| a.octets().to_vec())
+                .unwrap_or_default(),
+            remaining: self.limits.expires.saturating_sub(now) / 1000,
+            quiet: now.saturating_sub(self.active) / 1000,
+            transport,
+            peer: peer_text(peer),
+            spis: self.esp.spis().collect(),
+            traffic: self.traffic,
+        }
+    }
+}
+
+/// "address:port", mapped addresses as what they are; empty for none.
+pub(super) fn peer_text(peer: Option<SocketAddr>) -> String {
+    peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string())
+        .unwrap_or_default()
+}

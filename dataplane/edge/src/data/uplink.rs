@@ -1,0 +1,320 @@
+//! From clients to the TUN: open or decrypt, judge, glue packets of one flow together, write.
+
+use std::io;
+use std::ops::Range;
+
+use lockgate_dataplane::discard::Discard;
+use lockgate_dataplane::esp::{self, IPV4, IPV6, PROBE};
+use lockgate_dataplane::if_t;
+use lockgate_dataplane::mss;
+use quinn_udp::RecvMeta;
+
+use super::conn::{DATA, Input, MAX_FRAME, RECORD, VENDOR};
+use super::counts::{Counts, Failure};
+use super::downlink::answer_probe;
+use super::esp::EarlyProbe;
+use super::lifecycle::Book;
+use super::port::{Peer, Port, RECEIVE_BUFFER, RECEIVE_BUFFERS};
+use super::report::Report;
+use super::session::Session;
+use super::tun::Tun;
+
+/// Receives and bytes of one turn of a UDP socket.
+const RECEIVES: usize = 4;
+const PORT_BYTES: usize = 256 << 10;
+/// Bytes of TLS that one connection may bring in one turn.
+const CONN_BYTES: usize = 128 << 10;
+/// Bytes of one read from a TLS socket.
+const NET: usize = 64 << 10;
+/// Plaintext of one read: the frame cut by the last one, what was read, the record rustls held.
+const PLAIN: usize = MAX_FRAME + NET + RECORD + 4096;
+
+#[derive(Debug)]
+pub(super) struct Uplink {
+    datagrams: Box<[u8]>,
+    metas: [RecvMeta; RECEIVE_BUFFERS],
+    net: Box<[u8]>,
+    plain: Box<[u8]>,
+}
+
+impl Uplink {
+    pub(super) fn new() -> Self {
+        Self {
+            datagrams: vec![0; RECEIVE_BUFFERS * RECEIVE_BUFFER].into(),
+            metas: [RecvMeta::default(); RECEIVE_BUFFERS],
+            net: vec![0; NET].into(),
+            plain: vec![0; PLAIN].into(),
+        }
+    }
+
+    /// One turn of a UDP socket.
+    pub(super) fn port_turn(
+        &mut self,
+        index: usize,
+        tun: &mut Tun,
+        ports: &[Port],
+        book: &mut Book,
+        now: u64,
+    ) {
+        let Some(port) = ports.get(index) else { return };
+        let mut bytes = 0;
+        for _ in 0..RECEIVES {
+            let received = match port.receive(&mut self.datagrams, &mut self.metas) {
+                Ok(received) => received,
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        book.counts.failure(Failure::UdpReceive);
+                    }
+                    return;
+                }
+            };
+            for at in 0..received {
+                let Some(meta) = self.metas.get(at).copied() else {
+                    break;
+                };
+                let peer = port.peer(index, &meta);
+                let start = at * RECEIVE_BUFFER;
+                let end = start + meta.len.min(RECEIVE_BUFFER);
+                for start in (start..end).step_by(meta.stride.max(1)) {
+                    let datagram = start..end.min(start.saturating_add(meta.stride));
+                    if let Err(reason) = self.datagram(datagram, &peer, tun, ports, book, now) {
+                        book.counts.discard(reason);
+                    }
+                }
+                bytes += meta.len;
+            }
+            tun.flush(&mut self.datagrams, &mut book.counts);
+            if received < RECEIVE_BUFFERS || bytes >= PORT_BYTES {
+                break;
+            }
+        }
+    }
+
+    /// One ESP packet.
+    fn datagram(
+        &mut self,
+        range: Range<usize>,
+        peer: &Peer,
+        tun: &mut Tun,
+        ports: &[Port],
+        book: &mut Book,
+        now: u64,
+    ) -> Result<(), Discard> {
+        let start = range.start;
+        let datagram = self.datagrams.get_mut(range).ok_or(Discard::TooShort)?;
+        let spi = esp::spi(datagram).ok_or(Discard::TooShort)?;
+        let slot = book.sessions.by_spi(spi).ok_or(Discard::UnknownSpi)?;
+        let session = book.sessions.get_mut(slot).ok_or(Discard::UnknownSpi)?;
+        let opened = session.esp.open(spi, datagram)?;
+        let next_header = opened.next_header;
+        let payload = datagram
+            .get(opened.range.clone())
+            .ok_or(Discard::BadLength)?;
+
+        // From here on the packet is known to be the client's, and new.
+        let probe = payload == PROBE;
+        let moved = !session.path.esp_alive(now) || session.esp.peer.as_ref() != Some(peer);
+        session.path.heard_esp(now);
+        session.esp.peer = Some(*peer);
+        let result = if probe {
+            if !answer_probe(session, peer, next_header, ports) {
+                session.esp.early = Some(EarlyProbe {
+                    from: *peer,
+                    next_header,
+                });
+            }
+            Ok(())
+        } else {
+            match (next_header, payload.first().map(|first| first >> 4)) {
+                (IPV4, Some(4)) | (IPV6, Some(6)) => {
+                    let packet = start + opened.range.start..start + opened.range.end;
+                    let Book { report, counts, .. } = book;
+                    deliver(
+                        &mut self.datagrams,
+                        packet,
+                        (slot, session),
+                        tun,
+                        report,
+                        counts,
+                        now,
+                    )
+                }
+                _ => Err(Discard::BadNextHeader),
+            }
+        };
+        if session.esp.takes_rekey_notice() {
+            book.report.rekey_wanted(session.id);
+        }
+        if moved {
+            if let Some(conn) = session.conn.and_then(|(conn, _)| book.conns.get_mut(conn)) {
+                // A client that uses ESP has read the end of its configuration.
+                conn.set_ready();
+            }
+            book.refresh(slot, now);
+        }
+        result
+    }
+
+    /// One turn of a connection.
+    pub(super) fn conn_turn(&mut self, slot: usize, tun: &mut Tun, book: &mut Book, now: u64) {
+        let mut bytes = 0;
+        while bytes < CONN_BYTES {
+            let Some(conn) = book.conns.get_mut(slot) else {
+                return;
+            };
+            if conn.closing.is_some() {
+                if conn.discard_input(&mut self.net) {
+                    book.lose(slot, "closed", now);
+                }
+                return;
+            }
+            let input = conn.read(&mut self.net, &mut self.plain);
+            match self.take(slot, input, tun, book, now) {
+                // Less than asked for: the socket is empty.
+                Some(read) if read < NET => break,
+                Some(read) => bytes += read,
+                None => return,
+            }
+        }
+        // Reading can make TLS answer: key updates, alerts.
+        book.flush(slot, now);
+    }
+
+    /// What the front had read from a connection before it handed it over.
+    pub(super) fn first_turn(&mut self, slot: usize, tun: &mut Tun, book: &mut Book, now: u64) {
+        let Some(conn) = book.conns.get_mut(slot) else {
+            return;
+        };
+        let input = conn.first_input(&mut self.plain);
+        self.take(slot, input, tun, book, now);
+    }
+
+    /// Works off what a connection brought. Returns the bytes read, or `None` when it is over.
+    fn take(
+        &mut self,
+        slot: usize,
+        input: Input,
+        tun: &mut Tun,
+        book: &mut Book,
+        now: u64,
+    ) -> Option<usize> {
+        match input {
+            Input::Nothing => Some(0),
+            Input::Data { plain, read } => match self.frames(slot, plain, tun, book, now) {
+                Ok(()) => Some(read),
+                Err(cause) => {
+                    book.leave(slot, cause, now);
+                    None
+                }
+            },
+            Input::Closed { plain, cause } => {
+                // A logout is often followed at once by the end of the stream.
+                let _ = self.frames(slot, plain, tun, book, now);
+                book.lose(slot, cause, now);
+                None
+            }
+        }
+    }
+
+    /// Works off the frames in the first `length` bytes of plaintext; keeps an incomplete one.
+    fn frames(
+        &mut self,
+        slot: usize,
+        length: usize,
+        tun: &mut Tun,
+        book: &mut Book,
+        now: u64,
+    ) -> Result<(), &'static str> {
+        let mut at = 0;
+        let mut left_esp = None;
+        let result = loop {
+            let rest = self.plain.get(at..length).unwrap_or_default();
+            let (header, body) = match if_t::next_frame(rest, MAX_FRAME - if_t::HEADER) {
+                Ok(Some((header, body))) => (header, at + body.start..at + body.end),
+                Ok(None) => break Ok(()),
+                Err(_) => break Err("impossible frame length"),
+            };
+            at = body.end;
+            let Some(conn) = book.conns.get_mut(slot) else {
+                break Ok(());
+            };
+            if header.vendor == VENDOR && header.kind == DATA {
+                // A client that sends data has read the end of its configuration.
+                conn.set_ready();
+                let Some(owner) = conn.session else { continue };
+                let Some(session) = book.sessions.get_mut(owner) else {
+                    continue;
+                };
+                if heard_tls(session, self.plain.get(body.start).copied(), now) {
+                    left_esp = Some(owner);
+                }
+                let result = deliver(
+                    &mut self.plain,
+                    body,
+                    (owner, session),
+                    tun,
+                    &mut book.report,
+                    &mut book.counts,
+                    now,
+                );
+                if let Err(reason) = result {
+                    book.counts.discard(reason);
+                }
+            } else if conn.grants_frame(now) {
+                let body = self.plain.get(body).unwrap_or_default();
+                book.report.frame(conn.id, header.vendor, header.kind, body);
+            } else {
+                break Err("too many control messages");
+            }
+        };
+        tun.flush(&mut self.plain, &mut book.counts);
+        if let (Some(rest), Some(conn)) = (self.plain.get(at..length), book.conns.get_mut(slot))
+            && !rest.is_empty()
+        {
+            conn.keep(rest);
+        }
+        if let Some(owner) = left_esp {
+            book.refresh(owner, now);
+        }
+        result
+    }
+}
+
+/// Notes that a packet came over TLS. True when that means that the client has left ESP.
+fn heard_tls(session: &mut Session, first: Option<u8>, now: u64) -> bool {
+    let Some(peer) = &session.esp.peer else {
+        return false;
+    };
+    let outer_v6 = peer.outer_v6();
+    let alive = session.path.esp_alive(now);
+    session
+        .path
+        .heard_tls(first.is_some_and(|first| first >> 4 == 6), outer_v6);
+    alive && !session.path.esp_alive(now)
+}
+
+/// Judges a packet from a client and takes it for the network.
+#[inline]
+fn deliver(
+    buffer: &mut [u8],
+    range: Range<usize>,
+    (slot, session): (usize, &mut Session),
+    tun: &mut Tun,
+    report: &mut Report,
+    counts: &mut Counts,
+    now: u64,
+) -> Result<(), Discard> {
+    let packet = buffer.get_mut(range.clone()).ok_or(Discard::TooShort)?;
+    let length = session
+        .gate
+        .outbound(packet, now)
+        .inspect_err(|_| session.traffic.dropped += 1)?;
+    let packet = packet.get_mut(..length).ok_or(Discard::BadLength)?;
+    mss::clamp(packet, session.mtu, false);
+    session.active = now;
+    session.traffic.packets_in += 1;
+    session.traffic.bytes_in += length as u64;
+    report.busy(slot, session);
+    tun.offer(buffer, range.start..range.start + length, counts);
+    Ok(())
+}

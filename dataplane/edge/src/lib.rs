@@ -1,0 +1,25 @@
+//! Lockgate's edge: the process that terminates TLS, frames IF-T, seals ESP and moves packets.
+//!
+//! Nouns: the [`bootstrap`] document is all an edge is told at start; the [`front`] accepts
+//! connections, speaks TLS and HTTP and carries IF-T conversations until the control plane has
+//! decided; the [`data`] thread owns sessions and packets afterwards; the [`link`] joins both to
+//! the control plane; [`confine`] takes away every right the process does not need. The edge
+//! holds TLS and session keys: no credentials, no database, and it opens no file and no network
+//! socket once it runs.
+
+pub mod bootstrap;
+pub mod confine;
+pub mod data;
+mod descriptors;
+pub mod front;
+pub mod link;
+pub mod log;
+pub mod run;
+pub mod self_check;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also after a panic elsewhere: the values behind our locks are whole between calls.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

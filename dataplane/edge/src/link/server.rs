@@ -1,0 +1,343 @@
+//! Accepts the control plane and serves one link at a time; the newest connection wins.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockgate_dataplane::link::{FromEdge, ToEdge, VERSION};
+use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::DataPort;
+use super::codec::{LinkError, encode, read_message};
+use super::directory::{Command, Directory};
+use super::uplink::Outgoing;
+use crate::data::ToData;
+use crate::front::refusal::{Refusal, Refusals};
+use crate::log;
+
+/// The control plane says something every 5 s; silent for this long it counts as gone.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A write to the control plane that takes longer has met a stopped process.
+const WRITE: Duration = Duration::from_secs(30);
+/// For `hello` after connecting, and for the data thread's answer.
+const GREETING: Duration = Duration::from_secs(5);
+/// Ends of sessions remembered for the next link.
+const KEPT: usize = 4096;
+
+/// The edge's end of the link.
+pub struct LinkServer {
+    pub listener: UnixListener,
+    /// The user id the control plane runs under; our own is taken as well.
+    pub control_uid: u32,
+    /// Random per process.
+    pub edge: u64,
+    pub directory: Arc<Directory>,
+    pub data: Arc<dyn DataPort>,
+    pub outgoing: Outgoing,
+    pub refusals: Arc<Refusals>,
+}
+
+impl std::fmt::Debug for LinkServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkServer").field("edge", &self.edge).finish_non_exhaustive()
+    }
+}
+
+/// Why a link ended.
+enum Lost {
+    Replaced(UnixStream),
+    Closed,
+    Silent,
+    /// Messages were lost for want of room.
+    Overflow,
+    Failed(LinkError),
+}
+
+impl LinkServer {
+    /// Serves links, one after the other, for as long as the process lives.
+    pub async fn run(mut self) {
+        let mut kept = VecDeque::new();
+        let mut newcomer = None;
+        loop {
+            let stream = match newcomer.take() {
+                Some(stream) => stream,
+                None => self.wait_for_peer(&mut kept).await,
+            };
+            let (mut reader, mut writer) = stream.into_split();
+            if let Err(problem) = self.greet(&mut reader, &mut writer).await {
+                log::warning("link-refused", serde_json::json!({"reason": problem.to_string()}));
+                continue;
+            }
+            let epoch = self.directory.link_up();
+            self.data.send(ToData::LinkUp);
+            // What was lost before `hello` is repaired by its answer.
+            self.outgoing.lost();
+            log::info("link-up", serde_json::json!({"epoch": epoch}));
+            let lost = self.serve(epoch, &mut kept, reader, writer).await;
+            self.directory.link_down();
+            self.data.send(ToData::LinkDown);
+            let reason = match lost {
+                Lost::Replaced(stream) => {
+                    newcomer = Some(stream);
+                    "a newer control plane connected".to_owned()
+                }
+                Lost::Closed => "closed by the control plane".to_owned(),
+                Lost::Silent => format!("no message for {} s", SILENCE.as_secs()),
+                Lost::Overflow => "the control plane reads too slowly".to_owned(),
+                Lost::Failed(problem) => {
+                    if !matches!(problem, LinkError::Io(_)) {
+                        self.refusals.count(Refusal::LinkBadRecord);
+                    }
+                    problem.to_string()
+                }
+            };
+            log::warning("link-down", serde_json::json!({"epoch": epoch, "reason": reason}));
+        }
+    }
+
+    /// The next connection of a permitted user. Meanwhile nobody hears the messages in the queue:
+    /// ends of sessions are kept, the rest goes.
+    async fn wait_for_peer(&mut self, kept: &mut VecDeque<FromEdge>) -> UnixStream {
+        loop {
+            tokio::select! {
+                stream = accept(&self.listener, self.control_uid, &self.refusals) => return stream,
+                queued = self.outgoing.queue.recv() => match queued {
+                    Some(queued) => keep(kept, queued.message),
+                    // Every sender is gone: the process is ending.
+                    None => return accept(&self.listener, self.control_uid, &self.refusals).await,
+                },
+            }
+        }
+    }
+
+    async fn greet(&self, reader: &mut OwnedReadHalf, writer: &mut OwnedWriteHalf) -> Result<(), LinkError> {
+        let late = || LinkError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        match timeout(GREETING, read_message(reader)).await.map_err(|_| late())?? {
+            Some(ToEdge::Hello { version: VERSION }) => {}
+            Some(ToEdge::Hello { version }) => {
+                log::error("link-version", serde_json::json!({"theirs": version, "ours": VERSION}));
+                return Err(LinkError::Message);
+            }
+            _ => return Err(LinkError::Message),
+        }
+        let (reply, sessions) = oneshot::channel();
+        self.data.send(ToData::ReportSessions(reply));
+        let sessions = timeout(GREETING, sessions).await.map_err(|_| late())?.map_err(|_| late())?;
+        let record = encode(&FromEdge::Hello { version: VERSION, edge: self.edge, sessions })?;
+        timeout(WRITE, writer.write_all(&record)).await.map_err(|_| late())??;
+        Ok(())
+    }
+
+    async fn serve(
+        &mut self,
+        epoch: u64,
+        kept: &mut VecDeque<FromEdge>,
+        mut reader: OwnedReadHalf,
+        writer: OwnedWriteHalf,
+    ) -> Lost {
+        let Self { listener, control_uid, directory, data, outgoing, refusals, .. } = self;
+        let hear = async {
+            loop {
+                match timeout(SILENCE, read_message(&mut reader)).await {
+                    Err(_) => return Lost::Silent,
+                    Ok(Ok(Some(message))) => {
+                        if let Err(problem) = dispatch(directory, data.as_ref(), message) {
+                            return Lost::Failed(problem);
+                        }
+                    }
+                    Ok(Ok(None)) => return Lost::Closed,
+                    Ok(Err(problem)) => return Lost::Failed(problem),
+                }
+            }
+        };
+        let tell = tell(epoch, kept, outgoing, refusals, writer);
+        tokio::select! {
+            lost = hear => lost,
+            lost = tell => lost,
+            stream = accept(listener, *control_uid, refusals) => Lost::Replaced(stream),
+        }
+    }
+}
+
+fn keep(kept: &mut VecDeque<FromEdge>, message: FromEdge) {
+    if matches!(message, FromEdge::SessionEnded { .. }) {
+        if kept.len() >= KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(message);
+    }
+}
+
+async fn accept(listener: &UnixListener, control_uid: u32, refusals: &Refusals) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+                if uid == Some(control_uid) || uid == Some(rustix::process::getuid().as_raw()) {
+                    return stream;
+                }
+                refusals.count(Refusal::LinkPeer);
+                log::warning("link-wrong-peer", serde_json::json!({"uid": uid, "wanted": control_uid}));
+            }
+            Err(problem) => {
+                refusals.count(Refusal::Accept);
+                log::error("link-accept", serde_json::json!({"reason": problem.to_string()}));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// Writes the queue to the control plane; returns when that is over.
+async fn tell(
+    epoch: u64,
+    kept: &mut VecDeque<FromEdge>,
+    outgoing: &mut Outgoing,
+    refusals: &Refusals,
+    writer: OwnedWriteHalf,
+) -> Lost {
+    let mut writer = BufWriter::with_capacity(64 * 1024, writer);
+    while let Some(message) = kept.pop_front() {
+        if let Err(problem) = write(&mut writer, &message).await {
+            kept.push_front(message);
+            return Lost::Failed(problem);
+        }
+    }
+    loop {
+        let queued = match outgoing.queue.try_recv() {
+            Ok(queued) => queued,
+            Err(_) => {
+                match timeout(WRITE, writer.flush()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(problem)) => return Lost::Failed(problem.into()),
+                    Err(_) => return Lost::Silent,
+                }
+                match outgoing.queue.recv().await {
+                    Some(queued) => queued,
+                    None => return Lost::Closed,
+                }
+            }
+        };
+        if outgoing.lost() > 0 {
+            return Lost::Overflow;
+        }
+        if queued.epoch != 0 && queued.epoch != epoch {
+            continue;
+        }
+        let mut message = queued.message;
+        if let FromEdge::Stats { counters, .. } = &mut message {
+            counters.extend(refusals.list());
+        }
+        if let Err(problem) = write(&mut writer, &message).await {
+            keep(kept, message);
+            return Lost::Failed(problem);
+        }
+    }
+}
+
+async fn write(writer: &mut BufWriter<OwnedWriteHalf>, message: &FromEdge) -> Result<(), LinkError> {
+    let record = match encode(message) {
+        Ok(record) => record,
+        // One message too large for a record must not take the link with it again and again.
+        Err(problem) => {
+            log::error("link-message-dropped", serde_json::json!({"reason": problem.to_string()}));
+            return Ok(());
+        }
+    };
+    match timeout(WRITE, writer.write_all(&record)).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// Hands a message to its owner: the front for connections it still has, else the data thread.
+fn dispatch(directory: &Directory, data: &dyn DataPort, message: ToEdge) -> Result<(), LinkError> {
+    match message {
+        // Said once, at the start.
+        ToEdge::Hello { .. } => return Err(LinkError::Message),
+        ToEdge::Keepalive {} => {}
+        ToEdge::Frame { conn, vendor, kind, body } => {
+            if let Err(Command::Frame { vendor, kind, body }) =
+                directory.command(conn, Command::Frame { vendor, kind, body })
+            {
+                data.send(ToData::Link(ToEdge::Frame { conn, vendor, kind, body }));
+            }
+        }
+        ToEdge::CloseConn { conn } => {
+            if directory.command(conn, Command::Close).is_err() {
+                data.send(ToData::Link(ToEdge::CloseConn { conn }));
+            }
+        }
+        ToEdge::Attach { conn, session } => {
+            // Not ours: it ended, which `conn_closed` says, or was attached before.
+            if directory.owns(conn) {
+                // The data thread must know before the connection or its frames can reach it.
+                data.send(ToData::Link(ToEdge::Attach { conn, session }));
+                if directory.command(conn, Command::Attach { session }).is_err() {
+                    data.send(ToData::Link(ToEdge::CloseConn { conn }));
+                }
+            }
+        }
+        other => data.send(ToData::Link(other)),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<String>>);
+
+    impl DataPort for Recorder {
+        fn send(&self, order: ToData) {
+            let text = match order {
+                ToData::Link(message) => format!("{message:?}"),
+                other => format!("{other:?}"),
+            };
+            crate::lock(&self.0).push(text);
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_go_to_the_owner_of_the_connection() {
+        let directory = Directory::new(1000, Arc::default());
+        directory.link_up();
+        let mut mine = directory.register().unwrap();
+        let data = Recorder::default();
+        let conn = mine.conn;
+        let frame = |conn| ToEdge::Frame { conn, vendor: 1, kind: 2, body: vec![] };
+        dispatch(&directory, &data, frame(conn)).unwrap();
+        assert!(matches!(mine.next().await, Command::Frame { .. }));
+        assert!(crate::lock(&data.0).is_empty());
+        dispatch(&directory, &data, ToEdge::Attach { conn, session: 5 }).unwrap();
+        dispatch(&directory, &data, frame(conn)).unwrap();
+        dispatch(&directory, &data, ToEdge::CloseConn { conn }).unwrap();
+        dispatch(&directory, &data, ToEdge::Attach { conn: 99, session: 5 }).unwrap();
+        assert!(matches!(mine.next().await, Command::Attach { session: 5 }));
+        let sent = crate::lock(&data.0).clone();
+        let starts: Vec<_> = sent.iter().map(|text| text.split([' ', '{']).next().unwrap()).collect();
+        assert_eq!(starts, ["Attach", "Frame", "CloseConn"]);
+        assert!(dispatch(&directory, &data, ToEdge::Hello { version: VERSION }).is_err());
+    }
+
+    #[tokio::test]
+    async fn an_attach_that_comes_too_late_is_taken_back() {
+        let directory = Directory::new(1000, Arc::default());
+        directory.link_up();
+        let mine = directory.register().unwrap();
+        let conn = mine.conn;
+        assert!(!mine.close());
+        let data = Recorder::default();
+        dispatch(&directory, &data, ToEdge::Attach { conn, session: 5 }).unwrap();
+        assert_eq!(crate::lock(&data.0).len(), 2);
+        assert!(crate::lock(&data.0).last().unwrap().starts_with("CloseConn"));
+    }
+}

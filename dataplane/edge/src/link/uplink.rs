@@ -1,0 +1,160 @@
+//! The bounded queue of messages to the control plane.
+//!
+//! Strangers fill one half only: frames and announcements of connections before sign-in wait for
+//! room counted in bytes, so a control plane that reads slowly slows those conversations down.
+//! The data thread cannot wait: its frames are dropped when the room is used up, and when even
+//! its short messages find the queue full the link is given up, because a control plane that
+//! missed one of them knows the wrong state; the answer to the next `hello` repairs that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lockgate_dataplane::link::{FromEdge, Secret};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::front::refusal::{Refusal, Refusals};
+
+/// Messages in the queue.
+const MESSAGES: usize = 16 * 1024;
+/// Room for frame bodies and announcements, in units of 1 KiB: 16 MiB.
+const ROOM: usize = 16 * 1024;
+
+/// One message on its way up.
+#[derive(Debug)]
+pub struct Queued {
+    pub message: FromEdge,
+    /// The link this belongs to; 0 is any.
+    pub epoch: u64,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// The link the message belonged to is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkGone;
+
+/// Puts messages into the queue; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Uplink {
+    queue: mpsc::Sender<Queued>,
+    room: Arc<Semaphore>,
+    overflow: Arc<AtomicU64>,
+    refusals: Arc<Refusals>,
+}
+
+/// The other end, held by the link.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub queue: mpsc::Receiver<Queued>,
+    overflow: Arc<AtomicU64>,
+}
+
+pub fn channel(refusals: Arc<Refusals>) -> (Uplink, Outgoing) {
+    let (sender, queue) = mpsc::channel(MESSAGES);
+    let overflow = Arc::new(AtomicU64::new(0));
+    let uplink =
+        Uplink { queue: sender, room: Arc::new(Semaphore::new(ROOM)), overflow: overflow.clone(), refusals };
+    (uplink, Outgoing { queue, overflow })
+}
+
+impl Uplink {
+    /// From the data thread; never blocks.
+    pub fn send(&self, message: FromEdge) {
+        let room = match message {
+            FromEdge::Frame { .. } => match self.room.clone().try_acquire_many_owned(units(&message)) {
+                Ok(permit) => Some(permit),
+                Err(_) => return self.refusals.count(Refusal::LinkFull),
+            },
+            _ => None,
+        };
+        if self.queue.try_send(Queued { message, epoch: 0, _room: room }).is_err() {
+            self.refusals.count(Refusal::LinkFull);
+            self.overflow.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// From a connection of the front; waits for room.
+    pub async fn send_for(&self, epoch: u64, message: FromEdge) -> Result<(), LinkGone> {
+        let room = self.room.clone().acquire_many_owned(units(&message)).await.map_err(|_| LinkGone)?;
+        self.queue.send(Queued { message, epoch, _room: Some(room) }).await.map_err(|_| LinkGone)
+    }
+}
+
+impl Outgoing {
+    /// Messages lost since the last call; any at all means the link must be made anew.
+    pub fn lost(&self) -> u64 {
+        self.overflow.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Room a message takes, in KiB rounded up.
+fn units(message: &FromEdge) -> u32 {
+    let secret = |Secret(bytes): &Secret| bytes.len();
+    let bytes = match message {
+        FromEdge::Frame { body, .. } => body.len(),
+        FromEdge::ConnOpened(opened) => {
+            opened.client_certificates.iter().map(|der| der.len()).sum::<usize>()
+                + secret(&opened.cookie)
+                + opened.path.len()
+                + opened.host.len()
+                + opened.user_agent.len()
+        }
+        _ => 0,
+    };
+    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(ROOM as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn frame(body: usize) -> FromEdge {
+        FromEdge::Frame { conn: 1, vendor: 0, kind: 0, body: vec![0; body] }
+    }
+
+    #[tokio::test]
+    async fn frames_of_the_data_thread_are_dropped_when_the_room_is_used_up() {
+        let refusals = Arc::new(Refusals::default());
+        let (uplink, mut outgoing) = channel(refusals.clone());
+        for _ in 0..ROOM {
+            uplink.send(frame(64 * 1024));
+        }
+        assert!(refusals.of(Refusal::LinkFull) > 0);
+        // Its short messages still find a place, and the link need not be given up.
+        uplink.send(FromEdge::RekeyWanted { session: 1 });
+        assert_eq!(outgoing.lost(), 0);
+        let mut last = None;
+        while let Ok(queued) = outgoing.queue.try_recv() {
+            last = Some(queued.message);
+        }
+        assert_eq!(last, Some(FromEdge::RekeyWanted { session: 1 }));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_reported_as_lost() {
+        let (uplink, outgoing) = channel(Arc::default());
+        for _ in 0..=MESSAGES {
+            uplink.send(FromEdge::RekeyWanted { session: 1 });
+        }
+        assert_eq!(outgoing.lost(), 1);
+        assert_eq!(outgoing.lost(), 0);
+    }
+
+    #[tokio::test]
+    async fn connections_wait_for_room() {
+        let (uplink, mut outgoing) = channel(Arc::default());
+        for _ in 0..ROOM / 64 - 1 {
+            uplink.send_for(1, frame(64 * 1024 - 1)).await.unwrap();
+        }
+        let waiting = uplink.clone();
+        let task = tokio::spawn(async move { waiting.send_for(1, frame(100 * 1024)).await });
+        while outgoing.queue.len() + 1 > ROOM / 64 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!task.is_finished());
+        for _ in 0..2 {
+            drop(outgoing.queue.recv().await.unwrap());
+        }
+        task.await.unwrap().unwrap();
+    }
+}

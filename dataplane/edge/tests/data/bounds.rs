@@ -1,0 +1,81 @@
+//! What a client can make the gateway hold or do, and where that ends.
+
+use lockgate_dataplane::if_t::encode_header;
+use lockgate_dataplane::link::FromEdge;
+
+use crate::gateway::{Gateway, Settings};
+use crate::packets::{CLIENT4, HOST4, udp};
+
+fn cause(gateway: &Gateway) -> String {
+    match gateway.wait_for(|m| matches!(m, FromEdge::ConnClosed { .. })) {
+        FromEdge::ConnClosed { cause, .. } => cause,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn impossible_lengths_end_the_connection_only() {
+    let mut gateway = Gateway::start();
+    for length in [0, 15, 16_401, u32::MAX] {
+        let (mut client, _) = gateway.on_tls(Settings::default());
+        client.write(&encode_header(0xa4c, 4, length, 0));
+        assert_eq!(client.next(), None);
+        drop(client);
+        assert_eq!(cause(&gateway), "impossible frame length");
+        assert_eq!(gateway.sessions().len(), 1);
+    }
+}
+
+#[test]
+fn a_flood_of_control_messages_ends_the_connection() {
+    let mut gateway = Gateway::start();
+    let (mut client, _) = gateway.on_tls(Settings::default());
+    for _ in 0..41 {
+        client.send(0x77, b"noise");
+    }
+    assert_eq!(client.next(), None);
+    drop(client);
+    assert_eq!(cause(&gateway), "too many control messages");
+    let news = gateway.all_news();
+    assert!(
+        news.iter()
+            .filter(|m| matches!(m, FromEdge::Frame { .. }))
+            .count()
+            <= 40
+    );
+}
+
+#[test]
+fn a_slow_reader_loses_packets_and_nobody_else_does() {
+    let mut gateway = Gateway::start();
+    let (mut client, conn) = gateway.on_tls(Settings::default());
+    let packet = udp(HOST4, CLIENT4, &[7; 1300]);
+    let mut sent = 0;
+    while gateway.counter("queue-full") == 0 {
+        for _ in 0..200 {
+            gateway.put(&packet);
+        }
+        sent += 200;
+        assert!(sent < 100_000, "the queue has no end");
+    }
+    // A control message still finds its place, behind what is queued.
+    gateway.frame(conn, 0x96, b"behind");
+    let mut kinds = Vec::new();
+    while kinds.last() != Some(&0x96) {
+        kinds.push(client.frame().kind);
+    }
+    assert!(kinds.len() < sent);
+    gateway.put(&packet);
+    assert_eq!(client.frame().body, packet);
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_closed_when_control_messages_pile_up() {
+    let mut gateway = Gateway::start();
+    let (_client, conn) = gateway.on_tls(Settings::default());
+    for _ in 0..1000 {
+        gateway.frame(conn, 0x96, &[0; 16_000]);
+    }
+    assert_eq!(cause(&gateway), "the client reads too slowly");
+    assert_eq!(gateway.sessions().len(), 1);
+}

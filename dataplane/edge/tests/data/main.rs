@@ -1,0 +1,11 @@
+//! The data thread against a client made of real sockets: rustls over TCP, ESP over UDP, and a
+//! socket pair in place of the TUN.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod bounds;
+mod client;
+mod ends;
+mod gateway;
+mod packets;
+mod paths;
+mod transfer;

@@ -1,0 +1,142 @@
+"""`lockgate server run|status|sessions|disconnect`: run a server, look at a running one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lockgate.cli.output import Command, dir_option, examples, json_option, print_json
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "lockgate server run --dir /var/lib/lockgate",
+    ),
+)
+@dir_option
+def run(path: Path) -> None:
+    """Run the gateway in the foreground until Ctrl-C or SIGTERM.
+
+    Starts the edge (packets) and the control plane (decisions) as two unprivileged processes and starts
+    each again when it dies. Needs the right to create a network device and to use the configured ports:
+    root, or a network namespace of your own. As root, with an account `lockgate` present, everything
+    runs as that account.
+    """
+    from lockgate.server.config.load import load_configuration
+    from lockgate.server.datadir import open_directory
+    from lockgate.server.logs import configure_logs
+    from lockgate.server.supervisor import prepare
+
+    configure_logs()
+    data = open_directory(path)
+    account = prepare.service_account()
+    prepare.check_owner(data, account)
+    prepare.check_reachable(data, account)
+    configuration = load_configuration(data.config)
+    plan = prepare.prepare(data, configuration)
+    prepare.become_supervisor(data, plan, account)
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "lockgate server status --dir /var/lib/lockgate --json",
+    ),
+)
+@dir_option
+@json_option
+def status(path: Path, as_json: bool) -> None:
+    """Show whether the server runs, its processes, and how many sessions it has."""
+    from lockgate.server.control_client import call
+    from lockgate.server.datadir import open_directory
+
+    answer = call(open_directory(path), {"op": "status"})
+    if as_json:
+        print_json(answer)
+        return
+    pids = ", ".join(f"{name} {pid}" for name, pid in answer["pids"].items())
+    click.echo(f"running for {_duration(answer['uptime'])}, version {answer['version']}")
+    click.echo(f"processes: {pids}; edge link {answer['edge']}")
+    click.echo(f"sessions: {answer['sessions']}, of them connected: {answer['connected']}")
+    for name, count in sorted(answer["counters"].items()):
+        if count:
+            click.echo(f"  {name}: {count}")
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "lockgate server sessions --dir /var/lib/lockgate",
+        "lockgate server sessions --dir /var/lib/lockgate --json",
+    ),
+)
+@dir_option
+@json_option
+def sessions(path: Path, as_json: bool) -> None:
+    """List the sessions: user, inner addresses, transport, since when."""
+    from lockgate.server.control_client import call
+    from lockgate.server.datadir import open_directory
+
+    rows: list[dict[str, Any]] = call(open_directory(path), {"op": "sessions"})["sessions"]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        click.echo("no sessions")
+        return
+    table = [("SESSION", "USER", "ADDRESSES", "TRANSPORT", "SINCE", "LEFT", "FROM")]
+    for row in rows:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["since"]))
+        table.append(
+            (
+                row["id"],
+                row["user"],
+                " ".join(row["addresses"]),
+                row["transport"],
+                since,
+                _duration(row["remaining"]),
+                row["source"],
+            )
+        )
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    for line in table:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "lockgate server disconnect --dir /var/lib/lockgate 8412380213",
+        "lockgate server disconnect --dir /var/lib/lockgate --user alice",
+        "lockgate server disconnect --dir /var/lib/lockgate --all",
+    ),
+)
+@dir_option
+@json_option
+@click.argument("session", nargs=-1, metavar="[SESSION]...")
+@click.option("--user", help="End all sessions of this user.")
+@click.option("--all", "everyone", is_flag=True, help="End all sessions.")
+def disconnect(path: Path, as_json: bool, session: tuple[str, ...], user: str | None, everyone: bool) -> None:
+    """End sessions at once; their clients are told and cannot come back without signing in."""
+    from lockgate.server.control_client import call
+    from lockgate.server.datadir import open_directory
+
+    if not (session or user or everyone):
+        raise click.UsageError("Name sessions (see `lockgate server sessions`), or give --user or --all.")
+    request = {"op": "disconnect", "sessions": list(session), "user": user, "all": everyone}
+    answer = call(open_directory(path), request)
+    if as_json:
+        print_json({"ended": answer["ended"]})
+    else:
+        click.echo(f"ended {len(answer['ended'])} sessions")
+
+
+def _duration(seconds: int) -> str:
+    """Days hours:minutes:seconds, as the guides show remaining time."""
+    days, rest = divmod(int(seconds), 86400)
+    clock = f"{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
+    return f"{days} days {clock}" if days else clock

@@ -1,0 +1,44 @@
+"""Problem: something a person can do something about.
+
+Exception
+  PeerError     (protocol.errors)  the other side broke the protocol: close, count, carry on
+  UsageError    (protocol.errors)  our own caller erred: a bug, loud
+  ProblemError  a person can act: printed without a traceback
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What happened, to which thing, and what to do about it."""
+
+    code: str  # never changes: logs, documentation and tests key on it
+    summary: str  # one sentence: what happened, to which thing
+    fix: str  # one sentence: what to do
+    details: tuple[str, ...] = ()  # single findings, for example one per wrong line of a file
+
+    def text(self) -> str:
+        """For a terminal: summary, details one per line, fix."""
+        if not self.details:
+            return f"{self.summary} {self.fix}"
+        return "\n".join([self.summary, *(f"  {detail}" for detail in self.details), self.fix])
+
+    def as_dict(self) -> dict[str, object]:
+        """For `--json` and REST; the same four fields always."""
+        return {
+            "code": self.code,
+            "summary": self.summary,
+            "fix": self.fix,
+            "details": list(self.details),
+        }
+
+
+class ProblemError(Exception):
+    """Carries a Problem to whoever can tell a person."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.text())
+        self.problem = problem

@@ -1,0 +1,95 @@
+"""What a sign-in conversation asks, and how it ends.
+
+A conversation has `async start() -> Step` and `async answer(fields) -> Step`. Each step is a prompt
+to show or an outcome; `fields` is a mapping with the keys that the prompt's docstring names. The
+conversation does not know whether it is shown as EAP AVPs, as a form or in a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from lockgate.model.identity import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A text to agree to. Answer: {} (declining is closing the conversation)."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RealmChoice:
+    """Answer: {"realm": one of `realms`}."""
+
+    realms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Answer: {"username": str, "password": Secret}; without "username" the last one counts."""
+
+    retry: bool  # the previous answer was wrong
+
+
+@dataclass(frozen=True, slots=True)
+class NewPassword:
+    """Answer: {"old": Secret, "new": Secret}."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCode:
+    """Answer: {"code": Secret}."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOption:
+    """One of the user's own sessions, offered for ending."""
+
+    id: str  # decimal session number
+    address: str  # where it was last used from
+    started: float  # seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class SessionChoice:
+    """Too many sessions: which one shall end? Answer: {"session": id of one of `options`}."""
+
+    options: tuple[SessionOption, ...]  # at least one, oldest first
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Outcome: the conversation is complete."""
+
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Outcome: no. `code` never changes (logs, tests); `text` is for the person who tried."""
+
+    code: str
+    text: str
+
+
+Prompt = Notice | RealmChoice | Credentials | NewPassword | TokenCode | SessionChoice
+Outcome = SignedIn | Refused
+Step = Prompt | Outcome
+
+
+class Conversation(Protocol):
+    """Any sign-in; secondary authentication is two of them one after the other."""
+
+    async def start(self) -> Step:
+        """The first step. Once."""
+
+    async def answer(self, fields: Mapping[str, object]) -> Step:
+        """The step after the answer to the last prompt. UsageError after an outcome."""

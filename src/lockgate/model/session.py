@@ -1,0 +1,71 @@
+"""A signed-in user's stay at the gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+
+
+class EndCause(StrEnum):
+    """Why a session ended; the value is what logs and the database hold."""
+
+    LOGOUT = "logout"
+    IDLE = "idle"
+    EXPIRED = "expired"  # its full length has passed
+    REPLACED = "replaced"  # chosen by its user at the session limit
+    DISCONNECTED = "disconnected"  # by an administrator
+    USER_DISABLED = "user-disabled"
+    USER_DELETED = "user-deleted"
+    PASSWORD_CHANGED = "password-changed"  # noqa: S105  # a cause, not a password
+
+
+class RefusalReason(StrEnum):
+    """Why a session cookie was not accepted."""
+
+    UNKNOWN = "unknown"
+    ENDED = "ended"
+    EXPIRED = "expired"
+    IDLE = "idle"
+    USER_DISABLED = "user-disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """What a client says about itself (untrusted, escaped and bounded) and where it comes from."""
+
+    source: str  # address as text, without port
+    user_agent: str
+    host_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One stay. Times are seconds since 1970; `idle_seconds` 0 means no idle limit."""
+
+    id: int  # random, 1 .. 2**63 - 1
+    user: str
+    realm: str
+    roles: tuple[str, ...]
+    address4: IPv4Address | None
+    address6: IPv6Address | None
+    client: ClientFacts
+    started: float
+    expires: float
+    idle_seconds: int
+    last_seen: float
+    generation: int  # 1, and one more with every resume
+    ended: float | None = None
+    cause: EndCause | None = None
+
+    def remaining(self, now: float) -> int:
+        """Whole seconds until the session's length is used up; 0 when it has passed."""
+        return max(0, int(self.expires - now))
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A cookie that was not accepted; `session` is set when it named one that is over."""
+
+    reason: RefusalReason
+    session: Session | None = None

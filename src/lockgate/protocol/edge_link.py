@@ -1,0 +1,447 @@
+"""The edge link: typed messages between the control plane and the edge.
+
+A Unix stream socket carries records: a big-endian 32-bit length, then one MessagePack value, a map
+of the message's name to the map of its fields. Both ends come from one release: an unknown
+message, field or value is a PeerError and ends the link, which only lets rights run out.
+The Rust twin is `dataplane/core/src/link.rs` (there: the life of the link and what each message
+does); `tests/vectors/edge_link.json` holds both together. Messages here have the same names, except
+`hello`, which is ControlHello towards the edge and EdgeHello from it, and `frame`, which is
+LinkFrame in both directions.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+from lockgate.protocol import strict_msgpack
+from lockgate.protocol.errors import PeerError, UsageError
+from lockgate.protocol.if_t import MAX_FRAME
+from lockgate.protocol.secret import Secret
+from lockgate.protocol.strict_msgpack import U8, U16, U32, U64, Length
+
+VERSION = 1
+"""Version of this message set; both ends must name the same."""
+
+MAX_RECORD = 16 << 20
+"""Largest record in bytes, without its length word: a hello that lists 50,000 sessions. The same number
+as in the edge."""
+
+ORPHAN_SECONDS = 600
+"""How long sessions outlive a silent control plane."""
+
+MAX_RULES = 4096
+"""Most access rules one session may carry."""
+
+MAX_SPIS = 16
+"""Most inbound SPIs of one session: the one in use, the one just replaced, and room to spare."""
+
+MAX_CERTIFICATES = 16
+"""Most certificates in a client's chain; chains in the field have at most five."""
+
+_LENGTH = struct.Struct("!I")
+
+# An "address:port" with IPv6 in brackets has at most 47 characters, a zone included fewer than 80.
+_Endpoint: TypeAlias = Annotated[str, Length(128)]
+# Short names of ours or of the TLS library: causes, versions, cipher suites, counters.
+_Name: TypeAlias = Annotated[str, Length(128)]
+# What the edge copies from an HTTP head; it limits the whole head to less than this.
+_HeaderText: TypeAlias = Annotated[str, Length(65536)]
+_HeaderSecret: TypeAlias = Annotated[Secret, Length(65536)]
+_Address4: TypeAlias = Annotated[bytes, Length(4, exactly=(0, 4))]
+_Address6: TypeAlias = Annotated[bytes, Length(16, exactly=(0, 16))]
+_FrameBody: TypeAlias = Annotated[bytes, Length(MAX_FRAME)]
+
+
+class Suite(StrEnum):
+    """How the ESP packets of one security association are protected."""
+
+    AES128_CBC_SHA1 = "aes128-cbc-sha1"
+    AES256_CBC_SHA1 = "aes256-cbc-sha1"
+    AES128_CBC_SHA256 = "aes128-cbc-sha256"
+    AES256_CBC_SHA256 = "aes256-cbc-sha256"
+    AES128_GCM = "aes128-gcm"
+    AES256_GCM = "aes256-gcm"
+
+
+class Transport(StrEnum):
+    """What carries packets to the client at the moment."""
+
+    NONE = "none"
+    TLS = "tls"
+    ESP = "esp"
+
+
+class EndCause(StrEnum):
+    """Why the edge ended a session by itself."""
+
+    IDLE = "idle"
+    EXPIRED = "expired"
+    ORPHANED = "orphaned"
+
+
+@dataclass(frozen=True, slots=True)
+class Sa:
+    """One direction of ESP. `secret` is the cipher key, then at once the HMAC key (CBC) or the
+    4-byte salt (GCM, RFC 4106 section 8.1); trailing bytes are ignored."""
+
+    spi: U32
+    suite: Suite
+    esn: bool
+    secret: Annotated[Secret, Length(128)]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One access rule; the first match decides, no match denies.
+
+    `protocol` None is any; `address` has 4 or 16 bytes; ports are those of the remote end,
+    inclusive; `reserved` lets the rule reach session pools and the gateway's own addresses.
+    """
+
+    allow: bool
+    protocol: U8 | None
+    address: Annotated[bytes, Length(16, exactly=(4, 16))]
+    prefix: U8
+    port_low: U16
+    port_high: U16
+    reserved: bool
+
+    def __post_init__(self) -> None:
+        if self.prefix > 8 * len(self.address):
+            raise UsageError("Rule.prefix is longer than its address")
+        if self.port_low > self.port_high:
+            raise UsageError("Rule.port_low is above port_high")
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal:
+    """Reason given to a client whose session ends (`errorType`, `errorString`)."""
+
+    code: U32
+    text: Annotated[str, Length(1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Traffic of one session since it was opened in this edge; bytes are those of inner packets."""
+
+    packets_in: U64
+    bytes_in: U64
+    packets_out: U64
+    bytes_out: U64
+    dropped: U64
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """A live session as the edge knows it; `conn` is 0 and `peer` empty without a connection."""
+
+    session: U64
+    generation: U32
+    conn: U64
+    address4: _Address4
+    address6: _Address6
+    remaining: U64
+    quiet: U64
+    transport: Transport
+    peer: _Endpoint
+    spis: Annotated[tuple[U32, ...], Length(MAX_SPIS)]
+    traffic: Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class ControlHello:
+    """First message on a link, from the control plane."""
+
+    version: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """Sent every 5 s; the edge takes 30 s without any message for a lost link."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """Creates a session, or replaces it in place under a new `generation`.
+
+    Addresses are empty where the session has none; `remaining` and `idle` are seconds (idle 0:
+    never); `fallback` is the ESP fallback interval in seconds; `esp_in` holds the keys the client
+    seals with; `cross_family` lets ESP carry the inner IP version that differs from the outer.
+    """
+
+    session: U64
+    generation: U32
+    address4: _Address4
+    address6: _Address6
+    mtu: U16
+    remaining: U64
+    idle: U64
+    fallback: U32
+    revision: U64
+    rules: Annotated[tuple[Rule, ...], Length(MAX_RULES)]
+    esp_in: Sa | None
+    cross_family: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Binds an IF-T connection to a session; from here on the data thread owns it."""
+
+    conn: U64
+    session: U64
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFrame:
+    """One IF-T message without its header, to or from the client of `conn`."""
+
+    conn: U64
+    vendor: U32
+    kind: U32
+    body: _FrameBody
+
+    def __repr__(self) -> str:  # the body may hold a password or key
+        return (
+            f"LinkFrame(conn={self.conn}, vendor={self.vendor:#x}, kind={self.kind:#x},"
+            f" {len(self.body)} bytes)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CloseConn:
+    """Closes a connection after what was queued has been written."""
+
+    conn: U64
+
+
+@dataclass(frozen=True, slots=True)
+class InstallEspIn:
+    """New keys for packets from the client; the previous ones stay for 30 s."""
+
+    session: U64
+    generation: U32
+    sa: Sa
+
+
+@dataclass(frozen=True, slots=True)
+class InstallEspOut:
+    """Keys for packets to the client; the edge seals with them from now on."""
+
+    session: U64
+    generation: U32
+    sa: Sa
+
+
+@dataclass(frozen=True, slots=True)
+class SetRules:
+    """Replaces the rules of a session."""
+
+    session: U64
+    revision: U64
+    rules: Annotated[tuple[Rule, ...], Length(MAX_RULES)]
+
+
+@dataclass(frozen=True, slots=True)
+class SetDeadline:
+    """Replaces both time limits, in seconds counted from now."""
+
+    session: U64
+    remaining: U64
+    idle: U64
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """Ends a session at once; with `fatal` the client is told first."""
+
+    session: U64
+    fatal: Fatal | None
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeHello:
+    """The edge's answer to ControlHello. `edge` is random per process: another value means that
+    everything known before is gone unless it is listed."""
+
+    version: U32
+    edge: U64
+    sessions: Annotated[tuple[SessionState, ...], Length(MAX_RECORD)]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnOpened:
+    """A client asked for the IF-T upgrade and got it.
+
+    `peer` and `local` are "address:port"; `client_certificates` are DER, leaf first, proven;
+    `cookie` is the raw Cookie header, or empty.
+    """
+
+    conn: U64
+    peer: _Endpoint
+    local: _Endpoint
+    tls_version: _Name
+    tls_cipher: _Name
+    tls_group: _Name
+    server_name: Annotated[str, Length(255)]
+    client_certificates: Annotated[tuple[Annotated[bytes, Length(65536)], ...], Length(MAX_CERTIFICATES)]
+    host: _HeaderText
+    path: _HeaderText
+    user_agent: _HeaderText
+    cookie: _HeaderSecret
+
+
+@dataclass(frozen=True, slots=True)
+class ConnClosed:
+    """The TLS connection is gone; the session (0: it had none) stays."""
+
+    conn: U64
+    session: U64
+    cause: _Name
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """The edge ended a session by itself."""
+
+    session: U64
+    generation: U32
+    cause: EndCause
+    traffic: Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class TransportChanged:
+    """Packets to the client of `session` now go this way."""
+
+    session: U64
+    transport: Transport
+    peer: _Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class RekeyWanted:
+    """A key of `session` nears the end of its sequence numbers."""
+
+    session: U64
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Every 5 s: sessions with traffic since the last report, and drops since the edge started."""
+
+    sessions: Annotated[tuple[SessionState, ...], Length(MAX_RECORD)]
+    counters: Annotated[tuple[tuple[_Name, U64], ...], Length(1024)]
+
+
+ToEdge: TypeAlias = (
+    ControlHello
+    | Keepalive
+    | OpenSession
+    | Attach
+    | LinkFrame
+    | CloseConn
+    | InstallEspIn
+    | InstallEspOut
+    | SetRules
+    | SetDeadline
+    | CloseSession
+)
+FromEdge: TypeAlias = (
+    EdgeHello | ConnOpened | LinkFrame | ConnClosed | SessionEnded | TransportChanged | RekeyWanted | Stats
+)
+
+_TO_EDGE: dict[str, type[ToEdge]] = {
+    "hello": ControlHello,
+    "keepalive": Keepalive,
+    "open_session": OpenSession,
+    "attach": Attach,
+    "frame": LinkFrame,
+    "close_conn": CloseConn,
+    "install_esp_in": InstallEspIn,
+    "install_esp_out": InstallEspOut,
+    "set_rules": SetRules,
+    "set_deadline": SetDeadline,
+    "close_session": CloseSession,
+}
+_FROM_EDGE: dict[str, type[FromEdge]] = {
+    "hello": EdgeHello,
+    "conn_opened": ConnOpened,
+    "frame": LinkFrame,
+    "conn_closed": ConnClosed,
+    "session_ended": SessionEnded,
+    "transport_changed": TransportChanged,
+    "rekey_wanted": RekeyWanted,
+    "stats": Stats,
+}
+_NAMES: dict[type, str] = {cls: name for table in (_TO_EDGE, _FROM_EDGE) for name, cls in table.items()}
+
+
+def encode(message: ToEdge | FromEdge) -> bytes:
+    """The MessagePack value of one message; UsageError if a field does not fit its type or limit."""
+    data = strict_msgpack.dumps({_NAMES[type(message)]: strict_msgpack.pack(message)})
+    if len(data) > MAX_RECORD:
+        raise UsageError(f"{type(message).__name__} takes {len(data)} bytes, more than one record")
+    return data
+
+
+def encode_record(message: ToEdge | FromEdge) -> bytes:
+    """The message as it goes on the stream: length, then value."""
+    data = encode(message)
+    return _LENGTH.pack(len(data)) + data
+
+
+def decode_to_edge(data: bytes) -> ToEdge:
+    """A message of the control plane from its MessagePack value; PeerError unless exact."""
+    name, fields = _named(data)
+    if (cls := _TO_EDGE.get(name)) is None:
+        raise PeerError("unknown message to the edge")
+    return strict_msgpack.unpack(cls, fields)
+
+
+def decode_from_edge(data: bytes) -> FromEdge:
+    """A message of the edge from its MessagePack value; PeerError unless exact."""
+    name, fields = _named(data)
+    if (cls := _FROM_EDGE.get(name)) is None:
+        raise PeerError("unknown message from the edge")
+    return strict_msgpack.unpack(cls, fields)
+
+
+def _named(data: bytes) -> tuple[str, object]:
+    if len(data) > MAX_RECORD:
+        raise PeerError(f"a record of {len(data)} bytes")
+    value = strict_msgpack.loads(data)
+    if not isinstance(value, dict) or len(value) != 1:
+        raise PeerError("a message is not a map with one entry")
+    [(name, fields)] = value.items()
+    if not isinstance(name, str):
+        raise PeerError("the name of a message is not text")
+    return name, fields
+
+
+class RecordReader:
+    """Cuts the stream of the link into MessagePack values, one per message."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Append bytes as they came from the socket."""
+        self._buffer += data
+
+    def next_record(self) -> bytes | None:
+        """The next whole value, or None: feed more bytes. PeerError on a declared length of 0 or
+        above MAX_RECORD."""
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        # Judged before it is waited for, or the peer chooses how much we hold.
+        if not 1 <= length <= MAX_RECORD:
+            raise PeerError(f"a record declares {length} bytes")
+        end = _LENGTH.size + int(length)
+        if len(self._buffer) < end:
+            return None
+        record = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return record

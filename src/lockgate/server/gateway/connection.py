@@ -1,0 +1,86 @@
+"""One IF-T connection while its client signs in: frames in, events out, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from lockgate.protocol import edge_link
+from lockgate.protocol.errors import PeerError
+from lockgate.protocol.if_t import Frame
+from lockgate.protocol.pulse.events import Event
+from lockgate.protocol.pulse.server import ServerConversation
+
+# Events a client may be ahead of us; the edge limits frames before sign-in as well.
+MAX_WAITING = 64
+
+
+class ConnectionLost(Exception):
+    """The client, or the edge, closed the connection."""
+
+
+class Connection:
+    """Pairs a server conversation with the connection in the edge that carries it."""
+
+    def __init__(self, opened: edge_link.ConnOpened, send: Callable[[edge_link.ToEdge], None]) -> None:
+        self.opened = opened
+        self.conversation = ServerConversation()
+        self._send = send
+        self._events: deque[Event] = deque()
+        self._changed = asyncio.Event()
+        self._failure: Exception | None = None
+
+    @property
+    def id(self) -> int:
+        return self.opened.conn
+
+    @property
+    def source(self) -> str:
+        """The client's address without its port."""
+        return address_of(self.opened.peer)
+
+    def receive(self, frame: Frame) -> None:
+        """Feeds a frame from the edge; what it means comes out of `next_event`."""
+        if self._failure is not None:
+            return
+        try:
+            self._events.extend(self.conversation.receive(frame))
+            if len(self._events) > MAX_WAITING:
+                raise PeerError("the client does not wait for answers")
+        except PeerError as error:
+            self._failure = error
+        self.flush()
+        self._changed.set()
+
+    def lost(self) -> None:
+        """The edge says that the connection is gone."""
+        self._failure = self._failure or ConnectionLost()
+        self._changed.set()
+
+    async def next_event(self) -> Event:
+        """Raises PeerError or ConnectionLost when there will be none."""
+        while not self._events:
+            if self._failure is not None:
+                raise self._failure
+            self._changed.clear()
+            await self._changed.wait()
+        return self._events.popleft()
+
+    def flush(self) -> None:
+        """Hands to the edge what the conversation wants to say."""
+        for frame in self.conversation.take_frames():
+            self._send(
+                edge_link.LinkFrame(conn=self.id, vendor=frame.vendor, kind=int(frame.kind), body=frame.body)
+            )
+
+    def close(self) -> None:
+        """Closes the connection once everything said has been written."""
+        self.flush()
+        self._send(edge_link.CloseConn(conn=self.id))
+
+
+def address_of(endpoint: str) -> str:
+    """The address of "address:port"; IPv6 stands in brackets."""
+    host, _, _ = endpoint.rpartition(":")
+    return host.removeprefix("[").removesuffix("]")

@@ -1,0 +1,435 @@
+"""The gateway: which sessions and connections live in the edge, and what happens to them.
+
+Everything that ends a session goes through `end`: the store first, so that its cookie is worth nothing
+from then on, then the edge, so that its packets stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from lockgate.model.prompt import Conversation, Refused
+from lockgate.model.session import ClientFacts, EndCause, Refusal, Session
+from lockgate.protocol import edge_link
+from lockgate.protocol.errors import PeerError
+from lockgate.protocol.if_t import Frame
+from lockgate.protocol.pulse.events import ClientReady, SignInAcknowledged
+from lockgate.protocol.pulse.server import ServerConversation
+from lockgate.protocol.secret import Secret
+from lockgate.server.gateway.connection import Connection, ConnectionLost
+from lockgate.server.gateway.edge_client import EdgeClient
+from lockgate.server.gateway.settings import GatewaySettings
+from lockgate.server.gateway.sign_in import facts_of, sign_in
+from lockgate.server.gateway.tunnel import Tunnel, new_sa
+from lockgate.server.sessions import Opened, Sessions
+
+log = structlog.get_logger("gateway")
+
+SIGN_IN_PATIENCE = 180.0  # seconds for a person to answer everything; the edge has the same limit
+HOUSEKEEPING_INTERVAL = 1.0  # seconds between looks at deadlines
+
+# if-t-tls.md, section 8.8; any code but 0x0d and 0x0e is shown as a number.
+FAILURE_COOKIE = 0x10
+# if-t-tls.md, section 11: errorType of a fatal frame.
+FATAL_REPLACED, FATAL_TERMINATED, FATAL_TIMED_OUT = 6, 7, 8
+
+_FAREWELLS = {
+    EndCause.IDLE: edge_link.Fatal(FATAL_TIMED_OUT, "The session ended because it was not used."),
+    EndCause.EXPIRED: edge_link.Fatal(FATAL_TIMED_OUT, "The session has reached its maximum length."),
+    EndCause.REPLACED: edge_link.Fatal(
+        FATAL_REPLACED, "The session was ended by another sign-in of its user."
+    ),
+    EndCause.DISCONNECTED: edge_link.Fatal(FATAL_TERMINATED, "An administrator ended the session."),
+    EndCause.USER_DISABLED: edge_link.Fatal(FATAL_TERMINATED, "The account was disabled."),
+    EndCause.USER_DELETED: edge_link.Fatal(FATAL_TERMINATED, "The account was removed."),
+    EndCause.PASSWORD_CHANGED: edge_link.Fatal(FATAL_TERMINATED, "The password was changed: sign in again."),
+}
+
+_EDGE_CAUSES = {
+    edge_link.EndCause.IDLE: EndCause.IDLE,
+    edge_link.EndCause.EXPIRED: EndCause.EXPIRED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """A session with what the edge knows about it."""
+
+    session: Session
+    transport: edge_link.Transport
+    peer: str
+    traffic: edge_link.Traffic
+    last_used: float  # seconds since 1970
+
+
+class _TakenSpis(Container[int]):
+    """SPIs in use. Looked through only for the one that was drawn: a hash of all would have to be kept."""
+
+    def __init__(self, tunnels: Mapping[int, Tunnel]) -> None:
+        self._tunnels = tunnels
+
+    def __contains__(self, spi: object) -> bool:
+        return any(spi in tunnel.spis for tunnel in self._tunnels.values())
+
+
+class GatewayService:
+    """Answers the edge. One per control plane."""
+
+    def __init__(
+        self,
+        *,
+        edge_socket: Path,
+        settings: GatewaySettings,
+        sessions: Sessions,
+        new_conversation: Callable[[ClientFacts], Conversation],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._sessions = sessions
+        self._new_conversation = new_conversation
+        self._clock = clock
+        self._link = EdgeClient(
+            edge_socket, on_hello=self._adopt, on_message=self._on_message, on_lost=self._on_link_lost
+        )
+        self._connections: dict[int, Connection] = {}
+        self._tunnels: dict[int, Tunnel] = {}
+        self._tunnel_of_conn: dict[int, Tunnel] = {}
+        self._rekeys: dict[int, asyncio.TimerHandle] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self.counters: dict[str, int] = {}
+
+    # -- running -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serves until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._tasks = group
+            group.create_task(self._link.run(), name="edge link")
+            group.create_task(self._housekeeping(), name="housekeeping")
+
+    @property
+    def edge_is_up(self) -> bool:
+        return self._link.is_up
+
+    def _spawn(self, work: object, name: str) -> None:
+        assert self._tasks is not None
+        self._tasks.create_task(self._guarded(work, name), name=name)  # type: ignore[arg-type]
+
+    @staticmethod
+    async def _guarded(work: object, name: str) -> None:
+        """One connection's mistake must not end the others."""
+        try:
+            await work  # type: ignore[misc]
+        except Exception:
+            log.exception("internal-error", task=name)
+
+    async def _housekeeping(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_INTERVAL)
+            await self.end_stale()
+            # The edge ends attached sessions by itself; this is for those whose client is away.
+            for session, cause in await self._sessions.due():
+                tunnel = self._tunnels.get(session.id)
+                if cause is EndCause.IDLE and tunnel is not None and tunnel.conn:
+                    continue  # the edge sees its packets, the store does not
+                await self.end(session.id, cause)
+
+    # -- what administrators see and do ------------------------------------------------------------
+
+    async def live(self) -> list[LiveSession]:
+        """Every session that is not over, oldest first."""
+        result = []
+        for session in await self._sessions.live():
+            tunnel = self._tunnels.get(session.id)
+            if tunnel is None:
+                nothing = edge_link.Traffic(0, 0, 0, 0, 0)
+                result.append(LiveSession(session, edge_link.Transport.NONE, "", nothing, session.last_seen))
+            else:
+                result.append(
+                    LiveSession(session, tunnel.transport, tunnel.peer, tunnel.traffic, tunnel.quiet_since)
+                )
+        return result
+
+    async def end_stale(self) -> list[int]:
+        """Cuts off sessions that another process (a command of the administrator) has ended."""
+        stale = await self._sessions.ended_elsewhere(self._tunnels)
+        for session in stale:
+            log.info("ended-elsewhere", session=session.id, user=session.user, cause=session.cause)
+            self._drop(session.id, _FAREWELLS.get(session.cause or EndCause.DISCONNECTED))
+        return [session.id for session in stale]
+
+    async def end(self, session_id: int, cause: EndCause) -> bool:
+        """Ends a session everywhere; False when there is none to end."""
+        try:
+            ended = await self._sessions.end(session_id, cause)
+        finally:
+            # Even when the store fails, the packets stop.
+            self._drop(session_id, _FAREWELLS.get(cause))
+        return ended is not None
+
+    def _drop(self, session_id: int, fatal: edge_link.Fatal | None) -> None:
+        self._link.send(edge_link.CloseSession(session=session_id, fatal=fatal))
+        self._forget(session_id)
+
+    def _forget(self, session_id: int) -> None:
+        tunnel = self._tunnels.pop(session_id, None)
+        if tunnel is not None:
+            self._tunnel_of_conn.pop(tunnel.conn, None)
+        if (timer := self._rekeys.pop(session_id, None)) is not None:
+            timer.cancel()
+
+    # -- what the edge says ------------------------------------------------------------------------
+
+    async def _adopt(self, hello: edge_link.EdgeHello) -> None:
+        """Brings edge and store together: the store says who may stay, the edge who is there."""
+        stored = {session.id: session for session in await self._sessions.live()}
+        now = self._clock()
+        for session_id in list(self._tunnels):
+            self._forget(session_id)
+        for state in hello.sessions:
+            session = stored.get(state.session)
+            if session is None or session.generation != state.generation or not session.remaining(now):
+                self._link.send(
+                    edge_link.CloseSession(session=state.session, fatal=_FAREWELLS[EndCause.DISCONNECTED])
+                )
+                continue
+            self._adopt_session(session, state, now)
+
+    def _adopt_session(self, session: Session, state: edge_link.SessionState, now: float) -> None:
+        conversation = ServerConversation.in_tunnel() if state.conn else None
+        tunnel = Tunnel(session, conversation, state.conn, self._settings.esp, self._link.send)
+        tunnel.transport, tunnel.peer, tunnel.traffic = state.transport, state.peer, state.traffic
+        tunnel.quiet_since = now - state.quiet
+        tunnel.spis = set(state.spis)
+        tunnel.esp_answered = state.transport is edge_link.Transport.ESP
+        self._tunnels[session.id] = tunnel
+        if state.conn:
+            self._tunnel_of_conn[state.conn] = tunnel
+        self._link.send(
+            edge_link.SetRules(
+                session=session.id, revision=self._settings.revision, rules=self._settings.rules
+            )
+        )
+        self._link.send(
+            edge_link.SetDeadline(
+                session=session.id, remaining=session.remaining(now), idle=session.idle_seconds
+            )
+        )
+        self._schedule_rekey(tunnel)
+
+    def _on_link_lost(self) -> None:
+        # The edge closes connections that have no session yet; their clients try again.
+        for connection in list(self._connections.values()):
+            connection.lost()
+
+    def _on_message(self, message: edge_link.FromEdge) -> None:
+        try:
+            self._dispatch(message)
+        except PeerError:
+            raise  # the edge itself broke the link's rules
+        except Exception:
+            log.exception("internal-error", message=type(message).__name__)
+
+    def _dispatch(self, message: edge_link.FromEdge) -> None:
+        match message:
+            case edge_link.LinkFrame():
+                self._on_frame(message)
+            case edge_link.ConnOpened():
+                connection = Connection(message, self._link.send)
+                self._connections[message.conn] = connection
+                self._spawn(self._serve(connection), f"sign-in of connection {message.conn}")
+            case edge_link.ConnClosed(conn, _, cause):
+                self._on_conn_closed(conn, cause)
+            case edge_link.SessionEnded(session, generation, cause):
+                self._on_session_ended(session, generation, cause)
+            case edge_link.TransportChanged(session, transport, peer):
+                if (tunnel := self._tunnels.get(session)) is not None:
+                    tunnel.transport, tunnel.peer = transport, peer
+                    log.info("transport", session=session, transport=transport.value, peer=peer)
+            case edge_link.RekeyWanted(session):
+                self._rekey(session)
+            case edge_link.Stats(states, counters):
+                self._on_stats(states, counters)
+            case edge_link.EdgeHello():
+                raise PeerError("the edge says hello twice")
+
+    def _on_frame(self, message: edge_link.LinkFrame) -> None:
+        frame = Frame(message.vendor, message.kind, message.body)
+        if (tunnel := self._tunnel_of_conn.get(message.conn)) is not None:
+            try:
+                if tunnel.receive(frame):
+                    self._spawn(self._log_out(tunnel.session), f"log-out of session {tunnel.session.id}")
+            except PeerError as error:
+                log.warning("client-broke-protocol", session=tunnel.session.id, reason=str(error))
+                self._link.send(edge_link.CloseConn(conn=message.conn))
+        elif (connection := self._connections.get(message.conn)) is not None:
+            connection.receive(frame)
+
+    async def _log_out(self, session: Session) -> None:
+        log.info("log-out", session=session.id, user=session.user)
+        await self.end(session.id, EndCause.LOGOUT)
+
+    def _on_conn_closed(self, conn: int, cause: str) -> None:
+        if (connection := self._connections.get(conn)) is not None:
+            connection.lost()
+        if (tunnel := self._tunnel_of_conn.pop(conn, None)) is not None:
+            tunnel.disconnected()
+            log.info("client-away", session=tunnel.session.id, user=tunnel.session.user, cause=cause)
+
+    def _on_session_ended(self, session_id: int, generation: int, cause: edge_link.EndCause) -> None:
+        tunnel = self._tunnels.get(session_id)
+        if tunnel is None or tunnel.session.generation != generation:
+            return
+        if cause is edge_link.EndCause.ORPHANED:
+            self._forget(session_id)  # the cookie stays good
+            return
+        self._spawn(self.end(session_id, _EDGE_CAUSES[cause]), f"end of session {session_id}")
+
+    def _on_stats(
+        self, states: tuple[edge_link.SessionState, ...], counters: tuple[tuple[str, int], ...]
+    ) -> None:
+        now = self._clock()
+        seen: dict[int, float] = {}
+        for state in states:
+            tunnel = self._tunnels.get(state.session)
+            if tunnel is None or tunnel.session.generation != state.generation:
+                continue
+            tunnel.traffic, tunnel.transport, tunnel.peer = state.traffic, state.transport, state.peer
+            tunnel.quiet_since = now - state.quiet
+            seen[state.session] = tunnel.quiet_since
+        self.counters = dict(counters)
+        if seen:
+            self._spawn(self._sessions.note_activity(seen), "activity")
+
+    # -- from the first frame to the tunnel --------------------------------------------------------
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(SIGN_IN_PATIENCE):
+                await self._sign_in_and_open(connection)
+        except ConnectionLost:
+            log.info("client-left-during-sign-in", source=connection.source)
+        except PeerError as error:
+            log.warning("client-broke-protocol", source=connection.source, reason=str(error))
+            connection.close()
+        except TimeoutError:
+            log.info("sign-in-timed-out", source=connection.source)
+            connection.close()
+        except Exception:
+            connection.close()
+            raise
+        finally:
+            self._connections.pop(connection.id, None)
+
+    async def _sign_in_and_open(self, connection: Connection) -> None:
+        ready = await connection.next_event()
+        if not isinstance(ready, ClientReady):
+            raise PeerError(f"{type(ready).__name__} before the client introduced itself")
+        facts = facts_of(connection, ready)
+        if ready.cookie is not None:
+            opened = await self._resume(connection, ready.cookie, facts)
+        else:
+            opened = await self._open(connection, facts)
+        if opened is None:
+            connection.close()
+            return
+        session = opened.session
+        remaining = session.remaining(self._clock())
+        connection.conversation.signed_in(opened.cookie, remaining, session.idle_seconds)
+        connection.flush()
+        if not isinstance(await connection.next_event(), SignInAcknowledged):
+            raise PeerError("the client did not acknowledge the end of the sign-in")
+        connection.flush()
+        self._start_tunnel(connection, session)
+
+    async def _open(self, connection: Connection, facts: ClientFacts) -> Opened | None:
+        """A new session after a complete sign-in; None when the client was refused and told so."""
+        identity = await sign_in(connection, self._new_conversation(facts))
+        if identity is None:
+            return None
+        opened = await self._sessions.open(identity, facts)
+        if isinstance(opened, Refused):
+            connection.conversation.refuse(opened.text)
+            return None
+        return opened
+
+    async def _resume(self, connection: Connection, cookie: Secret, facts: ClientFacts) -> Opened | None:
+        """The session of a cookie; None when the client was refused and told so."""
+        outcome = await self._sessions.resume(cookie, facts)
+        if isinstance(outcome, Refusal):
+            # Anything but the cookie back is a no; this failure is one the client reports as such.
+            connection.conversation.fail(FAILURE_COOKIE)
+            return None
+        # openconnect proves no device key and keeps using one cookie, so it is not replaced.
+        return Opened(outcome, cookie)
+
+    def _start_tunnel(self, connection: Connection, session: Session) -> None:
+        """Opens the session in the edge and configures its client, in the order that loses nothing:
+        keys before the client hears of them, the connection handed over before the first data."""
+        self._forget(session.id)
+        settings, wire = self._settings, connection.conversation
+        tunnel = Tunnel(session, wire, connection.id, settings.esp, self._link.send)
+        self._tunnels[session.id] = tunnel
+        self._tunnel_of_conn[connection.id] = tunnel
+        sa = new_sa(settings.esp.suite, self._taken_spis()) if settings.esp is not None else None
+        self._link.send(
+            edge_link.OpenSession(
+                session=session.id,
+                generation=session.generation,
+                address4=session.address4.packed if session.address4 else b"",
+                address6=session.address6.packed if session.address6 else b"",
+                mtu=settings.configuration.network.mtu,
+                remaining=session.remaining(self._clock()),
+                idle=session.idle_seconds,
+                fallback=settings.esp.fallback if settings.esp else 0,
+                revision=settings.revision,
+                rules=settings.rules,
+                esp_in=sa,
+                cross_family=False,
+            )
+        )
+        self._link.send(edge_link.Attach(conn=connection.id, session=session.id))
+        wire.configure(settings.tunnel_config(session))
+        if sa is not None:
+            tunnel.offer_esp(sa)
+        wire.end_configuration()
+        tunnel.flush()
+        self._schedule_rekey(tunnel)
+        log.info(
+            "tunnel-open",
+            session=session.id,
+            user=session.user,
+            source=connection.source,
+            address4=str(session.address4 or ""),
+            address6=str(session.address6 or ""),
+            generation=session.generation,
+        )
+
+    # -- keys --------------------------------------------------------------------------------------
+
+    def _schedule_rekey(self, tunnel: Tunnel) -> None:
+        if self._settings.esp is None:
+            return
+        if (timer := self._rekeys.pop(tunnel.session.id, None)) is not None:
+            timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._rekeys[tunnel.session.id] = loop.call_later(
+            self._settings.esp.rekey, self._rekey, tunnel.session.id
+        )
+
+    def _taken_spis(self) -> Container[int]:
+        return _TakenSpis(self._tunnels)
+
+    def _rekey(self, session_id: int) -> None:
+        tunnel = self._tunnels.get(session_id)
+        if tunnel is None:
+            return
+        if tunnel.esp_answered:
+            tunnel.rekey(self._taken_spis())
+        self._schedule_rekey(tunnel)

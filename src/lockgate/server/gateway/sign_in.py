@@ -1,0 +1,110 @@
+"""Shows a sign-in conversation to an IF-T client: prompts become AVPs, answers become fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from lockgate.model.identity import Identity
+from lockgate.model.prompt import (
+    Conversation,
+    Credentials,
+    NewPassword,
+    Notice,
+    Prompt,
+    RealmChoice,
+    Refused,
+    SessionChoice,
+    SignedIn,
+    TokenCode,
+)
+from lockgate.model.session import ClientFacts
+from lockgate.model.text import printable
+from lockgate.protocol.errors import PeerError
+from lockgate.protocol.pulse.events import (
+    ClientReady,
+    CredentialsGiven,
+    Event,
+    NewPasswordGiven,
+    NoticeAccepted,
+    RealmChosen,
+    SessionChosen,
+    TokenGiven,
+)
+from lockgate.protocol.pulse.questions import SessionOffer
+from lockgate.protocol.pulse.server import ServerConversation
+from lockgate.server.gateway.connection import Connection
+
+log = structlog.get_logger("gateway")
+
+# if-t-tls.md, section 8.8: the failure code that clients show as "Account locked out".
+FAILURE_LOCKED_OUT = 0x0D
+TEXT_LIMIT = 200  # characters kept of what a client says about itself
+
+
+def facts_of(connection: Connection, ready: ClientReady) -> ClientFacts:
+    """What the client says about itself, made safe to store and print."""
+    return ClientFacts(
+        source=connection.source,
+        user_agent=printable(ready.user_agent, TEXT_LIMIT),
+        host_name=printable(ready.host_name, TEXT_LIMIT),
+    )
+
+
+async def sign_in(connection: Connection, conversation: Conversation) -> Identity | None:
+    """Runs the conversation to its end; None when it ended in a refusal, which the client has seen.
+
+    Raises PeerError and ConnectionLost as `Connection.next_event` does.
+    """
+    wire = connection.conversation
+    step = await conversation.start()
+    while True:
+        match step:
+            case SignedIn(identity):
+                return identity
+            case Refused(code, text):
+                if code == "locked":
+                    wire.fail(FAILURE_LOCKED_OUT)
+                else:
+                    wire.refuse(text)
+                return None
+            case _:
+                _ask(wire, step)
+                connection.flush()
+                step = await conversation.answer(_fields(step, await connection.next_event()))
+
+
+def _ask(wire: ServerConversation, prompt: Prompt) -> None:
+    match prompt:
+        case Notice(text):
+            wire.notify(text)
+        case RealmChoice(realms):
+            wire.ask_realm(realms)
+        case Credentials(retry):
+            wire.ask_credentials(retry=retry)
+        case NewPassword():
+            wire.ask_new_password()
+        case TokenCode(text):
+            wire.ask_token(text)
+        case SessionChoice(options):
+            wire.ask_session([SessionOffer(o.id, o.address, int(o.started)) for o in options])
+
+
+def _fields(prompt: Prompt, event: Event) -> Mapping[str, object]:
+    """The answer as the conversation wants it. PeerError when it answers another question."""
+    match prompt, event:
+        case Notice(), NoticeAccepted():
+            return {}
+        case RealmChoice(), RealmChosen(name):
+            return {"realm": name}
+        case Credentials(), CredentialsGiven(username, password):
+            return {"password": password} | ({} if username is None else {"username": username})
+        case NewPassword(), NewPasswordGiven(old, new):
+            return {"old": old, "new": new}
+        case TokenCode(), TokenGiven(_, code):
+            return {"code": code}
+        case SessionChoice(), SessionChosen(session):
+            return {"session": session}
+        case _:
+            raise PeerError(f"{type(event).__name__} does not answer {type(prompt).__name__}")

@@ -1,0 +1,117 @@
+"""One session in the edge: its connection, its ESP keys, and what its client says in the tunnel phase."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+
+from lockgate.model.session import Session
+from lockgate.protocol import edge_link
+from lockgate.protocol.if_t import Frame
+from lockgate.protocol.pulse.events import EspKeysAnswered, LoggedOut
+from lockgate.protocol.pulse.server import ServerConversation
+from lockgate.protocol.secret import Secret
+
+ESP_SECRET_BYTES = 64  # esp.md, section 2.2: cipher key, HMAC key, rest unused
+LOWEST_SPI = 256  # RFC 4303, section 2.1: 0 .. 255 are reserved
+
+
+@dataclass(frozen=True, slots=True)
+class EspChoice:
+    """What the configuration says about ESP."""
+
+    suite: edge_link.Suite
+    fallback: int  # seconds
+    rekey: float  # seconds
+
+
+def new_sa(suite: edge_link.Suite, taken: Container[int]) -> edge_link.Sa:
+    """Fresh keys for packets from the client, under an SPI that is not taken."""
+    while True:
+        spi = LOWEST_SPI + secrets.randbelow(2**32 - LOWEST_SPI)
+        if spi not in taken:
+            break
+    return edge_link.Sa(spi=spi, suite=suite, esn=False, secret=Secret(secrets.token_bytes(ESP_SECRET_BYTES)))
+
+
+class Tunnel:
+    """A session that the edge holds. `conn` is 0 while its client is away."""
+
+    def __init__(
+        self,
+        session: Session,
+        conversation: ServerConversation | None,
+        conn: int,
+        esp: EspChoice | None,
+        send: Callable[[edge_link.ToEdge], None],
+    ) -> None:
+        self.session = session
+        self.conversation = conversation
+        self.conn = conn
+        self.transport = edge_link.Transport.NONE
+        self.peer = ""
+        self.traffic = edge_link.Traffic(0, 0, 0, 0, 0)
+        self.quiet_since = session.last_seen
+        self.spis: set[int] = set()
+        self.esp_answered = False  # the client takes part in ESP, so that a rekey makes sense
+        self._esp = esp
+        self._send = send
+
+    def offer_esp(self, sa: edge_link.Sa) -> None:
+        """Sends keys that the edge has installed already (a probe may overtake the answer)."""
+        assert self.conversation is not None
+        self.spis = {sa.spi, *list(self.spis)[:1]}
+        self.conversation.offer_esp(sa.spi, sa.secret)
+        self.flush()
+
+    def rekey(self, taken: Container[int]) -> None:
+        """New keys for both directions; the client answers with its own."""
+        if self._esp is None or self.conversation is None or not self.conn:
+            return
+        sa = new_sa(self._esp.suite, taken)
+        self._send(edge_link.InstallEspIn(session=self.session.id, generation=self.session.generation, sa=sa))
+        self.offer_esp(sa)
+
+    def receive(self, frame: Frame) -> bool:
+        """Takes a frame of the tunnel phase; True when the client logged out. Raises PeerError."""
+        assert self.conversation is not None
+        for event in self.conversation.receive(frame):
+            match event:
+                case EspKeysAnswered(spi, secret) if self._esp is not None:
+                    self._install_answer(spi, secret)
+                case LoggedOut():
+                    return True
+                case _:
+                    pass
+        self.flush()
+        return False
+
+    def _install_answer(self, spi: int, secret: Secret) -> None:
+        assert self._esp is not None
+        assert self.conversation is not None
+        self._send(
+            edge_link.InstallEspOut(
+                session=self.session.id,
+                generation=self.session.generation,
+                sa=edge_link.Sa(spi=spi, suite=self._esp.suite, esn=False, secret=secret),
+            )
+        )
+        if not self.esp_answered:
+            # A probe that came before this answer could not be replied to: ask for another one.
+            self.conversation.nudge_esp()
+            self.esp_answered = True
+
+    def flush(self) -> None:
+        assert self.conversation is not None
+        for frame in self.conversation.take_frames():
+            self._send(
+                edge_link.LinkFrame(conn=self.conn, vendor=frame.vendor, kind=int(frame.kind), body=frame.body)
+            )
+
+    def disconnected(self) -> None:
+        """The connection is gone; the session waits for its cookie."""
+        self.conn = 0
+        self.conversation = None
+        self.esp_answered = False
+        self.peer = ""

@@ -1,0 +1,87 @@
+"""What the local API can do; each operation takes the request's fields and returns the answer's."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from lockgate import __version__
+from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.session import EndCause
+from lockgate.server.datadir import DataDirectory
+from lockgate.server.gateway.service import GatewayService, LiveSession
+from lockgate.server.local_api import Operation
+
+PIDS = "pids.json"  # in run/, kept by the supervisor
+
+
+def describe(live: LiveSession, now: float) -> dict[str, Any]:
+    """One session for `sessions --json`. Times are seconds since 1970, durations seconds."""
+    session = live.session
+    return {
+        "id": str(session.id),
+        "user": session.user,
+        "addresses": [str(a) for a in (session.address4, session.address6) if a is not None],
+        "transport": live.transport.value,
+        "since": session.started,
+        "source": session.client.source,
+        "peer": live.peer,
+        "realm": session.realm,
+        "roles": list(session.roles),
+        "client": session.client.user_agent,
+        "host_name": session.client.host_name,
+        "remaining": session.remaining(now),
+        "idle": max(0, int(now - live.last_used)),
+        "bytes_in": live.traffic.bytes_in,
+        "bytes_out": live.traffic.bytes_out,
+        "dropped": live.traffic.dropped,
+    }
+
+
+def operations(gateway: GatewayService, directory: DataDirectory, started: float) -> dict[str, Operation]:
+    """The table for LocalApi."""
+
+    async def status(_: Mapping[str, Any]) -> dict[str, Any]:
+        live = await gateway.live()
+        return {
+            "version": __version__,
+            "uptime": int(time.time() - started),
+            "edge": "up" if gateway.edge_is_up else "down",
+            "pids": json.loads((directory.run / PIDS).read_text()),
+            "sessions": len(live),
+            "connected": sum(entry.transport.value != "none" for entry in live),
+            "counters": gateway.counters,
+        }
+
+    async def list_sessions(_: Mapping[str, Any]) -> dict[str, Any]:
+        now = time.time()
+        return {"sessions": [describe(entry, now) for entry in await gateway.live()]}
+
+    async def disconnect(request: Mapping[str, Any]) -> dict[str, Any]:
+        ids, user, everyone = set(request.get("sessions", [])), request.get("user"), request.get("all")
+        live = await gateway.live()
+        chosen = [e for e in live if everyone or str(e.session.id) in ids or e.session.user == user]
+        missing = ids - {str(entry.session.id) for entry in chosen}
+        if missing:
+            raise ProblemError(
+                Problem(
+                    "no-such-session",
+                    f"There is no session {', '.join(sorted(missing))}.",
+                    "`lockgate server sessions` lists them.",
+                )
+            )
+        for entry in chosen:
+            await gateway.end(entry.session.id, EndCause.DISCONNECTED)
+        return {"ended": [str(entry.session.id) for entry in chosen]}
+
+    async def user_changed(_: Mapping[str, Any]) -> dict[str, Any]:
+        return {"ended": [str(session) for session in await gateway.end_stale()]}
+
+    return {
+        "status": status,
+        "sessions": list_sessions,
+        "disconnect": disconnect,
+        "user-changed": user_changed,
+    }

@@ -1,0 +1,12 @@
+"""Session life: opened for an Identity, resumed by cookie, ended once.
+
+`service`  `Sessions`: limits, deadlines, what a cookie is worth, audit
+`cookie`   how a cookie is made and what of it is stored
+
+Addresses and rows are the store's; packets are the edge's. Whoever ends a session here tells the
+edge as well (`server.gateway`).
+"""
+
+from lockgate.server.sessions.service import Opened, Sessions
+
+__all__ = ["Opened", "Sessions"]

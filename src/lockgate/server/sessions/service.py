@@ -1,0 +1,211 @@
+"""Sessions: limits, deadlines, what a cookie is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lockgate.model.access_rule import Network
+from lockgate.model.identity import Identity
+from lockgate.model.prompt import Refused, SessionOption
+from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
+from lockgate.protocol.secret import Secret
+from lockgate.server.audit import Audit
+from lockgate.server.config.tree import Sessions as Settings
+from lockgate.server.sessions.cookie import new_cookie, new_session_id, stored_form
+from lockgate.server.store import Store
+from lockgate.server.store.interface import NotOpened, SessionDraft
+
+# Activity comes in every few seconds and is written down this often; a crash forgets that much.
+FLUSH_INTERVAL = 30.0
+# An ended session's cookie is answered with the reason of its end this long; then it is unknown.
+KEEP_ENDED = 30 * 86400.0
+PRUNE_INTERVAL = 3600.0
+
+_REFUSALS = {
+    NotOpened.TOO_MANY: "You have too many sessions. End one of them and sign in again.",
+    NotOpened.NO_ADDRESS: "The gateway has no client address left. Try again later.",
+    NotOpened.USER_CHANGED: "The account has just been changed. Sign in again.",
+}
+
+_REASONS = {
+    EndCause.IDLE: RefusalReason.IDLE,
+    EndCause.EXPIRED: RefusalReason.EXPIRED,
+    EndCause.USER_DISABLED: RefusalReason.USER_DISABLED,
+    EndCause.USER_DELETED: RefusalReason.USER_DISABLED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A new session and the only copy of its cookie."""
+
+    session: Session
+    cookie: Secret
+
+
+class Sessions:
+    """One per control plane. Times are wall-clock seconds: sessions outlive this process."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        pools: Sequence[Network],
+        audit: Audit,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._records = store, store.sessions
+        self._settings, self._pools = settings, tuple(pools)
+        self._audit, self._clock = audit, clock
+        self._seen: dict[int, float] = {}  # activity that is not written down yet
+        self._next_flush = clock() + FLUSH_INTERVAL
+        self._next_prune = clock()
+
+    async def open(self, identity: Identity, client: ClientFacts) -> Opened | Refused:
+        """A session with an address of every IP version; committed when this returns."""
+        now, cookie = self._clock(), new_cookie()
+        cookie_hash = stored_form(cookie)
+        assert cookie_hash is not None
+        draft = SessionDraft(
+            id=new_session_id(),
+            cookie_hash=cookie_hash,
+            identity=identity,
+            client=client,
+            now=now,
+            expires=now + self._settings.length_seconds,
+            idle_seconds=self._settings.idle_seconds,
+        )
+        result = await self._records.open(draft, self._pools, self._settings.max_per_user)
+        if isinstance(result, NotOpened):
+            await self._audit.record(
+                "session-open", ok=False, reason=result.value, user=identity.user, source=client.source
+            )
+            return Refused(result.value, _REFUSALS[result])
+        await self._note("session-open", result, text=_addresses(result))
+        return Opened(result, cookie)
+
+    async def by_cookie(self, cookie: Secret) -> Session | Refusal:
+        """The session a cookie names, if it may go on. Changes nothing."""
+        cookie_hash = stored_form(cookie)
+        session = None if cookie_hash is None else await self._records.by_cookie(cookie_hash)
+        if session is None:
+            return Refusal(RefusalReason.UNKNOWN)
+        reason = self._judge(session)
+        return session if reason is None else Refusal(reason, session)
+
+    async def resume(self, cookie: Secret, client: ClientFacts) -> Session | Refusal:
+        """The next generation of the session a cookie names; checked and made in one step."""
+        cookie_hash = stored_form(cookie)
+        if cookie_hash is None:
+            result: Session | Refusal = Refusal(RefusalReason.UNKNOWN)
+        else:
+            result = await self._records.resume(cookie_hash, self._judge, client, self._clock())
+        if isinstance(result, Session):
+            await self._note("session-resume", result, source=client.source)
+            return result
+        session = result.session
+        await self._audit.record(
+            "session-resume",
+            ok=False,
+            reason=result.reason.value,
+            user=session.user if session else "",
+            source=client.source,
+            session=session.id if session else None,
+        )
+        return result
+
+    async def end(self, session_id: int, cause: EndCause) -> Session | None:
+        """Ends a session and puts its addresses into quarantine; None when that had happened before."""
+        now = self._clock()
+        free_at = now + self._settings.address_quarantine_seconds
+        session = await self._records.end(session_id, cause, now, free_at)
+        self._seen.pop(session_id, None)
+        if session is not None:
+            await self._note("session-end", session, reason=cause.value)
+        return session
+
+    async def at_limit(self, user: str) -> tuple[SessionOption, ...]:
+        """The user's own sessions, oldest first, when no further one is allowed; else nothing."""
+        now = self._clock()
+        live = [session for session in await self._records.live(user) if session.expires > now]
+        if len(live) < self._settings.max_per_user:
+            return ()
+        return tuple(SessionOption(str(each.id), each.client.source, each.started) for each in live)
+
+    async def find(self, session_id: int) -> Session | None:
+        """A session by its number, also an ended one."""
+        return await self._records.find(session_id)
+
+    async def live(self) -> list[Session]:
+        """All that have not ended, oldest first."""
+        return await self._records.live()
+
+    async def note_activity(self, seen: Mapping[int, float]) -> None:
+        """When sessions were last used. Cheap: counts at once, and is written down now and then."""
+        for session_id, when in seen.items():
+            self._seen[session_id] = max(when, self._seen.get(session_id, 0.0))
+        if self._clock() >= self._next_flush:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Writes down all activity, for example before this process stops."""
+        # Written before it is forgotten; what comes in meanwhile stays for the next time.
+        self._next_flush = self._clock() + FLUSH_INTERVAL
+        written = dict(self._seen)
+        await self._records.touch(written)
+        for session_id, when in written.items():
+            if self._seen.get(session_id) == when:
+                del self._seen[session_id]
+
+    async def due(self) -> list[tuple[Session, EndCause]]:
+        """Sessions whose length or idle time is over, with the cause to end them for.
+
+        The store knows the activity of attached sessions only as `note_activity` told; whoever knows
+        better does not end them.
+        """
+        now = self._clock()
+        if now >= self._next_prune:
+            self._next_prune = now + PRUNE_INTERVAL
+            await self._records.prune(now - KEEP_ENDED)
+        due = [(session, self._deadline_passed(session)) for session in await self._records.due(now)]
+        return [(session, cause) for session, cause in due if cause is not None]
+
+    async def ended_elsewhere(self, known: Iterable[int]) -> list[Session]:
+        """Those of `known` that another process has ended. One number is read when nobody wrote."""
+        if not await self._store.changed_elsewhere():
+            return []
+        return await self._records.ended_among(known)
+
+    def _judge(self, session: Session) -> RefusalReason | None:
+        if session.ended is not None:
+            return _REASONS.get(session.cause, RefusalReason.ENDED) if session.cause else RefusalReason.ENDED
+        cause = self._deadline_passed(session)
+        return None if cause is None else _REASONS[cause]
+
+    def _deadline_passed(self, session: Session) -> EndCause | None:
+        now = self._clock()
+        if now >= session.expires:
+            return EndCause.EXPIRED
+        seen = max(session.last_seen, self._seen.get(session.id, 0.0))
+        if session.idle_seconds and now >= seen + session.idle_seconds:
+            return EndCause.IDLE
+        return None
+
+    async def _note(
+        self, event: str, session: Session, *, reason: str = "", source: str | None = None, text: str = ""
+    ) -> None:
+        await self._audit.record(
+            event,
+            ok=True,
+            reason=reason,
+            user=session.user,
+            source=session.client.source if source is None else source,
+            session=session.id,
+            text=text,
+        )
+
+
+def _addresses(session: Session) -> str:
+    return " ".join(str(each) for each in (session.address4, session.address6) if each is not None)

@@ -1,0 +1,86 @@
+"""Parts of the gateway die: the control plane under load, the edge, the whole of it."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+
+from tests.e2e.conftest import Connect
+from tests.lab import Gateway, Lab, OpenConnect, Program, wait_for
+from tests.lab.topology import INTRANET4, INTRANET6
+from tests.lab.transfer import download
+
+
+def _lost(ping: Program) -> int:
+    """Ends a ping; how many of its requests went unanswered, the very last one excepted."""
+    ping.stop(signal.SIGINT)
+    found = re.search(r"(\d+) packets transmitted, (\d+) received", ping.log())
+    assert found, ping.log()
+    return max(0, int(found.group(1)) - int(found.group(2)) - 1)
+
+
+@pytest.fixture(params=["ESP", "TLS"])
+def client(request: pytest.FixtureRequest, connect: Connect, gateway: Gateway) -> OpenConnect:
+    client = connect(gateway, options=["--no-dtls"] if request.param == "TLS" else []).wait_configured()
+    return client.wait_esp() if request.param == "ESP" else client
+
+
+def test_control_plane_killed_under_load(
+    lab: Lab, connect: Connect, gateway: Gateway, client: OpenConnect
+) -> None:
+    session = gateway.session_of(client.user)
+    pings = [
+        lab.client.start(["ping", "-n", "-q", "-i", "0.01", address], f"ping-kill-{client.tun}")
+        for address in (INTRANET4, INTRANET6)
+    ]
+    killed = gateway.kill("control")
+    download(lab.client, lab.intranet, INTRANET4, 20_000_000)
+    gateway.wait_successor("control", killed)
+    newcomer = connect(gateway, host=lab.guest).wait_configured()
+    assert [_lost(ping) for ping in pings] == [0, 0]
+
+    after = wait_for(lambda: gateway.session_of(client.user), "the session is known again")
+    assert (after["id"], after["addresses"]) == (session["id"], session["addresses"])
+    assert client.log_out() == 0
+    gateway.wait_no_sessions(client.user)
+    assert not lab.intranet.ping(session["addresses"][0])
+    assert newcomer.log_out() == 0
+
+
+def test_a_client_reconnects_after_the_control_plane_was_killed(
+    lab: Lab, gateway: Gateway, client: OpenConnect
+) -> None:
+    before = client.addresses()
+    gateway.wait_successor("control", gateway.kill("control"))
+    client.send(signal.SIGUSR2)
+    gateway.wait_event("session-resume", user=client.user, outcome="ok", deadline=60)
+    wait_for(lambda: lab.client.ping(INTRANET4), "packets pass again", deadline=60)
+    assert client.addresses() == before
+
+
+def test_edge_killed(lab: Lab, gateway: Gateway, client: OpenConnect) -> None:
+    before, session = client.addresses(), gateway.session_of(client.user)["id"]
+    gateway.wait_successor("edge", gateway.kill("edge"))
+    wait_for(
+        lambda: lab.client.ping(INTRANET4) and lab.client.ping(INTRANET6),
+        "the client is back by its cookie",
+        deadline=90,
+        explain=client.program.tail,
+    )
+    assert client.addresses() == before
+    assert gateway.session_of(client.user)["id"] == session
+    assert not gateway.events("sign-in", user=client.user)[1:]  # nobody typed a password again
+
+
+def test_the_whole_gateway_restarts(lab: Lab, connect: Connect, another_gateway: object) -> None:
+    gateway: Gateway = another_gateway()  # type: ignore[operator]
+    client = connect(gateway).wait_configured()
+    before = client.addresses()
+    gateway.stop()
+    assert gateway.program is not None
+    assert gateway.program.process.returncode == 0
+    gateway.start()
+    wait_for(lambda: lab.client.ping(INTRANET4), "the client is back by its cookie", deadline=90)
+    assert client.addresses() == before

@@ -1,0 +1,81 @@
+"""`python -m tests.fuzz.write_seeds`: first inputs of every target, from transcripts and vectors.
+
+Files named `seed-*` are written anew; everything else in the corpus is kept.
+"""
+
+import json
+from collections.abc import Iterator
+
+from lockgate.protocol.if_t import encode_frame
+from lockgate.server.config.render import render
+from lockgate.server.config.tree import Configuration, Gateway
+from tests.fuzz import fuzz_pulse_server as server
+from tests.fuzz.harness import FOLDER
+from tests.transcripts.transcript import FOLDER as TRANSCRIPTS
+from tests.transcripts.transcript import Command, FromClient, FromServer, Step, read
+from tests.vectors.write_edge_link import FILE as EDGE_LINK
+
+COMMANDS = {
+    "ask_realm": 0,
+    "ask_realm_name": 1,
+    "ask_credentials": 2,
+    "ask_new_password": 5,
+    "ask_token": 6,
+    "ask_session": 8,
+    "notify": 9,
+    "refuse": 10,
+    "fail": 11,
+    "signed_in": 12,
+    "configure": 13,
+    "offer_esp": 14,
+    "end_configuration": 15,
+    "nudge_esp": 16,
+    "fatal": 17,
+}
+
+
+def seeds() -> Iterator[tuple[str, str, bytes]]:
+    """Target, name and content of each."""
+    for file in sorted(TRANSCRIPTS.glob("*.txt")):
+        steps = read(file.read_text())
+        yield from _of_conversation(file.stem, steps)
+    for number, vector in enumerate(json.loads(EDGE_LINK.read_text())):
+        yield "edge_link", f"{number:02}", bytes.fromhex(vector["hex"])
+    yield "config", "default", render(Configuration(gateway=Gateway(hostname="gw.example.org"))).encode()
+
+
+def _of_conversation(name: str, steps: list[Step]) -> Iterator[tuple[str, str, bytes]]:
+    frames = [step.frame for step in steps if isinstance(step, FromClient | FromServer)]
+    yield "if_t", name, b"\x10" + b"".join(encode_frame(frame, 0) for frame in frames[:12])
+    for number, frame in enumerate(frames):
+        if (frame.vendor, frame.kind) == (0x5597, 6):
+            yield "eap", f"{name}-{number}", frame.body[4:]
+            if len(frame.body) > 16:
+                yield "avp", f"{name}-{number}", frame.body[16:]
+        if (frame.vendor, frame.kind) == (0xA4C, 1):
+            yield "tunnel_config", f"{name}-{number}", frame.body
+    script = b"\0"
+    for step in steps:
+        match step:
+            case FromClient(frame):
+                script += server.step(server.FRAMES.index((frame.vendor, frame.kind)), frame.body)
+            case Command(command):
+                script += server.step(server.COMMAND + COMMANDS[command])
+    yield "pulse_server", name, script
+
+
+def main() -> None:
+    written: dict[str, set[bytes]] = {}
+    for old in FOLDER.glob("corpus/*/seed-*"):
+        old.unlink()
+    for target, name, content in seeds():
+        if content in written.setdefault(target, set()):
+            continue
+        written[target].add(content)
+        folder = FOLDER / "corpus" / target
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"seed-{name}").write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""A network gone bad, on purpose: loss, cuts, filters, NAT, delay at the internet router, roaming at the client.
+
+The test kernel has no netem: loss is an nftables rule, delay a program (`tests.lab.delay`) that packets are
+routed through.
+"""
+
+from __future__ import annotations
+
+from tests.lab.host import Host
+from tests.lab.program import Program
+from tests.lab.waiting import wait_for
+
+_TABLE = "inet lab"
+
+
+class Impairments:
+    """Each method replaces what it set before; `heal` takes everything back."""
+
+    def __init__(self, router: Host, client: Host) -> None:
+        self._router, self._client = router, client
+        self._drops: dict[str, str] = {}
+        self._nat = False
+        self._delay: Program | None = None
+        self._away = False
+
+    def lose(self, percent: float) -> None:
+        """Drop this share of all forwarded packets, in both directions, at random. 0 ends it."""
+        per_mille = round(percent * 10)
+        self._set("loss", f"numgen random mod 1000 < {per_mille} drop" if per_mille else None)
+
+    def cut(self) -> None:
+        """Everything between clients and gateway disappears without a word."""
+        self._set("cut", "drop")
+
+    def restore(self) -> None:
+        self._set("cut", None)
+
+    def block_udp(self, port: int | None = None) -> None:
+        """Drop UDP (to and from one port, or all of it), as many guest networks do."""
+        match = "meta l4proto udp" if port is None else f"udp dport {port} drop\nudp sport {port}"
+        self._set("udp", f"{match} drop")
+
+    def unblock_udp(self) -> None:
+        self._set("udp", None)
+
+    def nat(self, on: bool = True) -> None:
+        """Clients appear behind the router's own address, IPv4 and IPv6."""
+        self._nat = on
+        self._apply()
+
+    def delay(self, milliseconds: float) -> None:
+        """Hold every packet from and to the client this long on each way; adds twice that to a round trip."""
+        self._stop_delay()
+        program = self._router.start(
+            self._router.python("tests.lab.delay", "delay0", f"{milliseconds:g}"), "delay"
+        )
+        program.wait_log("ready")
+        rules = [
+            f"{family}rule add iif {interface} lookup 100"
+            for family in ("", "-6 ")
+            for interface in ("to-client", "to-gateway")
+        ]
+        routes = [f"{family}route replace default dev delay0 table 100" for family in ("", "-6 ")]
+        self._router.ip("\n".join(["link set delay0 up", *routes, *rules]))
+        self._delay = program
+
+    def roam(self) -> None:
+        """The client changes network, and with it its addresses: to the other interface and back next time."""
+        leave, join = ("wlan0", "eth0") if self._away else ("eth0", "wlan0")
+        self._away = not self._away
+        via4, via6 = {
+            "eth0": ("198.51.100.1", "2001:db8:1::1"),
+            "wlan0": ("192.0.2.129", "2001:db8:3::1"),
+        }[join]
+        self._client.ip(
+            f"link set {leave} down\nlink set {join} up\n"
+            f"route replace default via {via4} dev {join}\n-6 route replace default via {via6} dev {join}"
+        )
+
+    def unplug(self) -> None:
+        """The client loses its network with its knowledge: interface down, no route."""
+        self._client.ip("link set eth0 down")
+
+    def plug(self) -> None:
+        self._client.ip(
+            "link set eth0 up\nroute replace default via 198.51.100.1 dev eth0\n"
+            "-6 route replace default via 2001:db8:1::1 dev eth0"
+        )
+
+    def heal(self) -> None:
+        if self._drops or self._nat:
+            self._drops.clear()
+            self._nat = False
+            self._apply()
+        self._stop_delay()
+        if self._away:
+            self.roam()
+
+    def dropped(self, name: str) -> int:
+        """Packets dropped so far by one of "loss", "cut", "udp" since it was set."""
+        output = self._router.run(["nft", "list", "counters", "table", *_TABLE.split()]).stdout
+        block = output.partition(f"counter by_{name} {{")[2]
+        return int(block.split()[1]) if block else 0
+
+    def _set(self, name: str, rule: str | None) -> None:
+        self._drops.pop(name, None)
+        if rule is not None:
+            self._drops[name] = rule
+        self._apply()
+
+    def _apply(self) -> None:
+        """Replace the whole table in one transaction."""
+        counters = "".join(f"counter by_{name} {{ }}\n" for name in self._drops)
+        rules = "\n".join(
+            line.replace("drop", f'counter name "by_{name}" drop')
+            for name, rule in self._drops.items()
+            for line in rule.splitlines()
+        )
+        nat = 'oifname "to-gateway" masquerade' if self._nat else ""
+        self._router.nft(
+            f"table {_TABLE} {{ }}\ndelete table {_TABLE}\n"
+            f"table {_TABLE} {{\n{counters}"
+            f"chain forward {{ type filter hook forward priority 0; policy accept;\n{rules}\n}}\n"
+            f"chain postrouting {{ type nat hook postrouting priority 100; policy accept;\n{nat}\n}}\n}}\n"
+        )
+
+    def _stop_delay(self) -> None:
+        if self._delay is None:
+            return
+        rules = [
+            f"{family}rule del iif {interface} lookup 100"
+            for family in ("", "-6 ")
+            for interface in ("to-client", "to-gateway")
+        ]
+        self._router.ip("\n".join(rules))
+        self._delay.stop()
+        self._delay = None
+        wait_for(
+            lambda: all(link["ifname"] != "delay0" for link in self._router.ip_json("link", "show")),
+            "the delay interface is gone",
+        )

@@ -1,0 +1,46 @@
+"""Only the end of a sign-in makes an Identity."""
+
+import ast
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+
+import lockgate
+from lockgate.model.identity import Identity, seal_identity
+
+ALLOWED = {"model/identity.py", "server/auth/sign_in.py"}
+
+
+def make():
+    return seal_identity(
+        user="alice", realm="Users", roles=(), method="password", source="192.0.2.9", serial=1, now=0.0
+    )
+
+
+def test_nobody_else_names_the_function_that_makes_one():
+    root = Path(lockgate.__file__).parent
+    users = {
+        str(file.relative_to(root))
+        for file in root.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if getattr(node, "id", getattr(node, "attr", getattr(node, "name", ""))) in ("seal_identity", "_SEAL")
+    }
+    assert users == ALLOWED
+
+
+def test_it_cannot_be_built_by_hand():
+    with pytest.raises(TypeError, match="end of a sign-in"):
+        Identity("alice", "Users", (), "password", "192.0.2.9", 1, 0.0, seal=object())
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_it_cannot_be_copied(duplicate):
+    with pytest.raises(TypeError):
+        duplicate(make())
+
+
+def test_its_fields_do_not_change():
+    with pytest.raises(AttributeError):
+        make().user = "bob"

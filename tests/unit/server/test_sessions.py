@@ -1,0 +1,282 @@
+"""Session life: what a cookie is worth, when a session is over, what is written down."""
+
+import contextlib
+import hashlib
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+
+from lockgate.model.prompt import Refused
+from lockgate.model.session import EndCause, Refusal, RefusalReason
+from lockgate.protocol.secret import Secret
+from lockgate.server.audit import Audit
+from lockgate.server.config.tree import Sessions as Settings
+from lockgate.server.config.values import parse_network
+from lockgate.server.sessions import Sessions, service
+from tests.unit.server.support import CLIENT, Clock, identity, new_store, run, same_store, user
+
+SETTINGS = Settings(max_per_user=3, length_seconds=1000, idle_seconds=100, address_quarantine_seconds=30)
+POOLS = (parse_network("10.88.0.0/29"), parse_network("fd00:88::/64"))
+
+
+class Subject:
+    def __init__(self, store, settings=SETTINGS, pools=POOLS):
+        self.store, self.clock = store, Clock()
+        self.sessions = Sessions(store, settings, pools, Audit(store.audit, self.clock), self.clock)
+
+    async def open(self, name="alice"):
+        self.clock.now += 0.001  # lists are ordered by time
+        return await self.sessions.open(identity(name), CLIENT)
+
+    async def audited(self):
+        return [(entry.event, entry.outcome, entry.reason) for entry in await self.store.audit.newest(100)]
+
+
+@contextlib.asynccontextmanager
+async def subject(folder, **kwargs):
+    async with new_store(folder) as store:
+        for name in ("alice", "bob"):
+            await store.users.add(user(name))
+        yield Subject(store, **kwargs)
+
+
+def test_a_new_session_and_its_cookie(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = await it.open()
+            session, cookie = opened.session, opened.cookie.reveal()
+            assert (session.user, session.roles, session.generation) == ("alice", ("Users",), 1)
+            assert (session.address4, session.address6) == (ip_address("10.88.0.2"), ip_address("fd00:88::2"))
+            assert session.expires - session.started == 1000
+            assert session.remaining(it.clock.now) == 1000
+            assert len(cookie) == 32
+            assert await it.sessions.by_cookie(opened.cookie) == session
+            assert await it.audited() == [("session-open", "ok", "")]
+            return cookie
+
+    cookie = run(work())
+    content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert cookie not in content
+    assert hashlib.sha256(cookie).digest() in content
+
+
+def test_cookies_and_numbers_differ(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = [await it.open() for _ in range(3)]
+            assert len({each.cookie.reveal() for each in opened}) == 3
+            assert len({each.session.id for each in opened}) == 3
+
+    run(work())
+
+
+NO_COOKIES = [b"", b"0" * 31, b"0" * 32, b"0" * 33, b"X" * 32, b"\x00" * 32, b"\xff" * 32, b"0" * 100_000]
+
+
+@pytest.mark.parametrize("value", NO_COOKIES)
+def test_what_is_no_cookie(tmp_path, value):
+    async def work():
+        async with subject(tmp_path) as it:
+            await it.open()
+            assert await it.sessions.by_cookie(Secret(value)) == Refusal(RefusalReason.UNKNOWN)
+            assert await it.sessions.resume(Secret(value), CLIENT) == Refusal(RefusalReason.UNKNOWN)
+            assert (await it.audited())[-1] == ("session-resume", "failed", "unknown")
+
+    run(work())
+
+
+def test_another_spelling_of_a_cookie_is_not_the_cookie(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            cookie = (await it.open()).cookie.reveal()
+            for other in (cookie.upper(), cookie + b"\n", b" " + cookie):
+                if other != cookie:
+                    assert isinstance(await it.sessions.by_cookie(Secret(other)), Refusal)
+
+    run(work())
+
+
+def test_resuming_keeps_the_addresses_and_moves_the_generation(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = await it.open()
+            it.clock.now += 50
+            elsewhere = replace(CLIENT, source="198.51.100.3")
+            resumed = await it.sessions.resume(opened.cookie, elsewhere)
+            assert resumed == replace(
+                opened.session, generation=2, client=elsewhere, last_seen=it.clock.now
+            )
+            entry = (await it.store.audit.newest(1))[0]
+            assert (entry.event, entry.source, entry.session) == ("session-resume", "198.51.100.3", resumed.id)
+
+    run(work())
+
+
+ENDS = [
+    (EndCause.LOGOUT, RefusalReason.ENDED),
+    (EndCause.DISCONNECTED, RefusalReason.ENDED),
+    (EndCause.REPLACED, RefusalReason.ENDED),
+    (EndCause.PASSWORD_CHANGED, RefusalReason.ENDED),
+    (EndCause.IDLE, RefusalReason.IDLE),
+    (EndCause.EXPIRED, RefusalReason.EXPIRED),
+    (EndCause.USER_DISABLED, RefusalReason.USER_DISABLED),
+    (EndCause.USER_DELETED, RefusalReason.USER_DISABLED),
+]
+
+
+@pytest.mark.parametrize(("cause", "reason"), ENDS)
+def test_an_ended_session_is_over_and_says_why(tmp_path, cause, reason):
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = await it.open()
+            ended = await it.sessions.end(opened.session.id, cause)
+            assert (ended.ended, ended.cause) == (it.clock.now, cause)
+            for answer in (
+                await it.sessions.by_cookie(opened.cookie),
+                await it.sessions.resume(opened.cookie, CLIENT),
+            ):
+                assert answer == Refusal(reason, ended)
+            assert await it.sessions.end(opened.session.id, EndCause.LOGOUT) is None
+            assert await it.audited() == [
+                ("session-open", "ok", ""),
+                ("session-end", "ok", cause.value),
+                ("session-resume", "failed", reason.value),
+            ]
+
+    run(work())
+
+
+def test_the_length_ends_a_session_by_its_own_clock(tmp_path):
+    """Nobody swept yet: the cookie is worth nothing all the same."""
+
+    async def work():
+        async with subject(tmp_path, settings=SETTINGS.model_copy(update={"idle_seconds": 0})) as it:
+            opened = await it.open()
+            it.clock.now += 999.9
+            assert await it.sessions.by_cookie(opened.cookie) == opened.session
+            it.clock.now += 0.1
+            assert (await it.sessions.by_cookie(opened.cookie)).reason is RefusalReason.EXPIRED
+            assert (await it.sessions.resume(opened.cookie, CLIENT)).reason is RefusalReason.EXPIRED
+            assert await it.sessions.due() == [(opened.session, EndCause.EXPIRED)]
+
+    run(work())
+
+
+def test_resuming_does_not_make_a_session_longer(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = await it.open()
+            for _ in range(10):
+                it.clock.now += 99.9
+                session = await it.sessions.resume(opened.cookie, CLIENT)
+                assert session.expires == opened.session.expires
+            it.clock.now += 10
+            assert (await it.sessions.resume(opened.cookie, CLIENT)).reason is RefusalReason.EXPIRED
+
+    run(work())
+
+
+def test_activity_keeps_a_session_before_it_is_written_down(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = await it.open()
+            start = it.clock.now
+            it.clock.now += 20
+            await it.sessions.note_activity({opened.session.id: it.clock.now})
+            assert (await it.sessions.find(opened.session.id)).last_seen == start
+            it.clock.now += 99.9
+            assert await it.sessions.due() == []
+            assert (await it.sessions.by_cookie(opened.cookie)).id == opened.session.id
+            it.clock.now += 0.1
+            assert [cause for _, cause in await it.sessions.due()] == [EndCause.IDLE]
+            assert (await it.sessions.by_cookie(opened.cookie)).reason is RefusalReason.IDLE
+
+    run(work())
+
+
+def test_activity_is_written_down_now_and_then(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = await it.open()
+            for _ in range(40):
+                it.clock.now += 1
+                await it.sessions.note_activity({opened.session.id: it.clock.now, 12345: it.clock.now})
+            stored = (await it.sessions.find(opened.session.id)).last_seen
+            assert it.clock.now - service.FLUSH_INTERVAL <= stored < it.clock.now
+            await it.sessions.flush()
+            assert (await it.sessions.find(opened.session.id)).last_seen == it.clock.now
+            assert it.sessions._seen == {}
+
+    run(work())
+
+
+def test_limits_are_refusals_with_a_reason(tmp_path):
+    async def work():
+        async with subject(tmp_path, pools=(parse_network("10.88.0.0/29"),)) as it:
+            opened = [await it.open() for _ in range(3)]
+            assert [option.id for option in await it.sessions.at_limit("alice")] == [
+                str(each.session.id) for each in opened
+            ]
+            assert await it.sessions.at_limit("bob") == ()
+            too_many = await it.open()
+            for _ in range(2):
+                await it.open("bob")
+            no_address = await it.open("bob")
+            await it.store.users.set_enabled("bob", False, it.clock.now, it.clock.now)
+            changed = await it.open("bob")
+            assert [type(each) for each in (too_many, no_address, changed)] == [Refused] * 3
+            assert [each.code for each in (too_many, no_address, changed)] == [
+                "too-many-sessions",
+                "no-address-left",
+                "user-changed",
+            ]
+            assert [entry for entry in await it.audited() if entry[1] == "failed"] == [
+                ("session-open", "failed", "too-many-sessions"),
+                ("session-open", "failed", "no-address-left"),
+                ("session-open", "failed", "user-changed"),
+            ]
+
+    run(work())
+
+
+def test_addresses_wait_their_quarantine(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            first = (await it.open()).session
+            await it.sessions.end(first.id, EndCause.LOGOUT)
+            it.clock.now += 29.9
+            assert (await it.open()).session.address4 == ip_address("10.88.0.3")
+            it.clock.now += 0.1
+            assert (await it.open()).session.address4 == first.address4
+
+    run(work())
+
+
+def test_what_the_command_beside_the_server_ends_is_noticed(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it, same_store(tmp_path) as command:
+            alices, bobs = (await it.open()).session, (await it.open("bob")).session
+            known = [alices.id, bobs.id]
+            assert await it.sessions.ended_elsewhere(known) == []
+            await command.users.set_enabled("alice", False, it.clock.now, it.clock.now + 30)
+            (ended,) = await it.sessions.ended_elsewhere(known)
+            assert (ended.id, ended.cause) == (alices.id, EndCause.USER_DISABLED)
+            assert await it.sessions.ended_elsewhere(known) == []
+            assert await it.sessions.live() == [bobs]
+
+    run(work())
+
+
+def test_old_ended_sessions_are_forgotten(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = await it.open()
+            await it.sessions.end(opened.session.id, EndCause.LOGOUT)
+            await it.sessions.due()
+            assert (await it.sessions.by_cookie(opened.cookie)).reason is RefusalReason.ENDED
+            it.clock.now += service.KEEP_ENDED + 1
+            await it.sessions.due()
+            assert (await it.sessions.by_cookie(opened.cookie)).reason is RefusalReason.UNKNOWN
+
+    run(work())

@@ -1,0 +1,151 @@
+"""Writes edge_link.json: every message of the edge link in every optional shape.
+
+Run `python tests/vectors/write_edge_link.py` after a change of the message set. The Python and the Rust
+tests both decode each `hex`, and encode what they got to the same bytes. `name` begins with the
+direction (`to_edge/` or `from_edge/`) and the message; `hex` is the MessagePack value without the
+length word of the record; `meaning` says what the case is for.
+"""
+
+import json
+from pathlib import Path
+
+from lockgate.protocol import edge_link as link
+from lockgate.protocol.edge_link import FromEdge, ToEdge, Transport
+from lockgate.protocol.secret import Secret
+
+FILE = Path(__file__).with_name("edge_link.json")
+
+U16, U32, U64 = 2**16 - 1, 2**32 - 1, 2**64 - 1
+ADDRESS4 = bytes([10, 88, 0, 10])
+ADDRESS6 = bytes.fromhex("fd000000000000000000000000000a0a")
+KEYS = Secret(bytes(range(64)))
+ANY4 = link.Rule(True, None, bytes(4), 0, 0, U16, False)
+HTTPS6 = link.Rule(False, 6, ADDRESS6, 128, 443, 443, True)
+SA = link.Sa(0xA137DA13, link.Suite.AES256_CBC_SHA256, False, KEYS)
+NO_TRAFFIC = link.Traffic(0, 0, 0, 0, 0)
+MUCH_TRAFFIC = link.Traffic(127, 128, 256, 65536, U64)
+QUIET = link.SessionState(1, 0, 0, b"", ADDRESS6, 0, 0, Transport.NONE, "", (), NO_TRAFFIC)
+BUSY = link.SessionState(
+    U64,
+    U32,
+    7,
+    ADDRESS4,
+    b"",
+    3600,
+    12,
+    Transport.ESP,
+    "[2001:db8::2]:4500",
+    (256, 0xA137DA13, U32),
+    MUCH_TRAFFIC,
+)
+
+TO_EDGE: list[tuple[str, ToEdge, str]] = [
+    ("hello", link.ControlHello(link.VERSION), "first message on a link"),
+    ("hello/other-version", link.ControlHello(U32), "largest 32-bit number"),
+    ("keepalive", link.Keepalive(), "a message without fields is a map with one empty map"),
+    (
+        "open_session/full",
+        link.OpenSession(U64, 3, ADDRESS4, ADDRESS6, 1400, 28800, 600, 15, 42, (ANY4, HTTPS6), SA, True),
+        "both addresses, two rules, ESP keys",
+    ),
+    (
+        "open_session/least",
+        link.OpenSession(1, 0, b"", b"", 1280, 0, 0, 0, 0, (), None, False),
+        "no address, no rule, no ESP",
+    ),
+    (
+        "open_session/only-v4",
+        link.OpenSession(128, 127, ADDRESS4, b"", U16, U32, 256, U32, U64, (ANY4,), None, False),
+        "integers at the edges of their MessagePack forms",
+    ),
+    ("attach", link.Attach(7, 1), "binds connection 7 to session 1"),
+    ("frame", link.LinkFrame(7, 0x5597, 5, bytes.fromhex("000a4c01")), "empty challenge to a client"),
+    ("frame/empty", link.LinkFrame(U64, 0xA4C, 0x89, b""), "frame without a body"),
+    ("frame/long", link.LinkFrame(7, 0xA4C, 0x01, bytes(300)), "a body whose length takes two bytes"),
+    ("close_conn", link.CloseConn(7), "closes connection 7"),
+    ("install_esp_in", link.InstallEspIn(1, 2, SA), "keys the client seals with"),
+]
+TO_EDGE += [
+    (
+        f"install_esp_out/{suite}",
+        link.InstallEspOut(1, 2, link.Sa(256, suite, suite.endswith("gcm"), KEYS)),
+        f"suite {suite}",
+    )
+    for suite in link.Suite
+]
+TO_EDGE += [
+    ("set_rules", link.SetRules(1, 43, (HTTPS6,)), "one rule"),
+    ("set_rules/none", link.SetRules(1, 44, ()), "nothing is allowed any more"),
+    ("set_deadline", link.SetDeadline(1, 3600, 600), "both time limits"),
+    ("close_session", link.CloseSession(1, None), "without a word to the client"),
+    (
+        "close_session/fatal",
+        link.CloseSession(1, link.Fatal(8, "session timed out")),
+        "the client is told why",
+    ),
+    (
+        "close_session/text",
+        link.CloseSession(1, link.Fatal(7, "Sitzung beendet, schöne Grüße – bis bald")),
+        "text outside ASCII, longer than 31 bytes",
+    ),
+]
+
+FROM_EDGE: list[tuple[str, FromEdge, str]] = [
+    ("hello/none", link.EdgeHello(link.VERSION, U64, ()), "a fresh edge"),
+    ("hello", link.EdgeHello(link.VERSION, 1, (QUIET, BUSY)), "two live sessions"),
+    (
+        "conn_opened/full",
+        link.ConnOpened(
+            7,
+            "[2001:db8::2]:50000",
+            "[2001:db8::1]:443",
+            "TLSv1.3",
+            "TLS13_AES_256_GCM_SHA384",
+            "X25519MLKEM768",
+            "gw.test",
+            (bytes(40), bytes(300)),
+            "gw.test",
+            "/users",
+            "Open AnyConnect VPN Agent v9.01-3",
+            Secret.of_text("DSID=a1b2c3d4e5f60718293a4b5c6d7e8f90"),
+        ),
+        "two certificates and a cookie",
+    ),
+    (
+        "conn_opened/least",
+        link.ConnOpened(1, "10.99.0.2:50000", "10.99.0.1:443", "", "", "", "", (), "", "", "", Secret(b"")),
+        "everything a client may leave out",
+    ),
+    ("frame", link.LinkFrame(7, 0x5597, 1, bytes.fromhex("00010202")), "version request of a client"),
+    ("conn_closed", link.ConnClosed(7, 0, "peer closed"), "had no session"),
+    ("conn_closed/session", link.ConnClosed(7, 1, "timed out"), "its session stays"),
+    (
+        "transport_changed/none",
+        link.TransportChanged(1, Transport.NONE, ""),
+        "the client is away",
+    ),
+    ("transport_changed/tls", link.TransportChanged(1, Transport.TLS, "10.99.0.2:50000"), "over TLS"),
+    ("transport_changed/esp", link.TransportChanged(1, Transport.ESP, "10.99.0.2:4501"), "over ESP"),
+    ("rekey_wanted", link.RekeyWanted(1), "a key nears its end"),
+    ("stats/none", link.Stats((), ()), "nothing happened"),
+    ("stats", link.Stats((BUSY,), (("denied", 3), ("replayed", U64))), "one session, two counters"),
+]
+FROM_EDGE += [
+    (f"session_ended/{cause}", link.SessionEnded(1, 2, cause, MUCH_TRAFFIC), f"cause {cause}")
+    for cause in link.EndCause
+]
+
+
+def vectors() -> list[dict[str, str]]:
+    """The content of the file."""
+    cases: list[tuple[str, ToEdge | FromEdge, str]] = []
+    cases += [(f"to_edge/{name}", message, meaning) for name, message, meaning in TO_EDGE]
+    cases += [(f"from_edge/{name}", message, meaning) for name, message, meaning in FROM_EDGE]
+    return [
+        {"name": name, "hex": link.encode(message).hex(), "meaning": meaning}
+        for name, message, meaning in cases
+    ]
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(vectors(), indent=1) + "\n")
