@@ -10,8 +10,9 @@ MANIFEST := --manifest-path dataplane/Cargo.toml --locked
 # Seconds for each fuzz target, and for the soak run.
 FUZZ_SECONDS ?= 30
 SOAK_SECONDS ?= 1800
-# Extra arguments for pytest: make test PYTEST="-k roaming"
+# More arguments: make test PYTEST="-k roaming", make bench BENCH=--quick
 PYTEST ?=
+BENCH ?=
 # Extra arguments for the benchmark: make bench BENCH=--quick
 BENCH ?=
 
@@ -44,7 +45,9 @@ bench: setup     ## measures tunnels and sign-ins against raw veth and ocserv
 	$(LAB) $(PYTHON) -m tests.bench $(BENCH)
 
 fuzz: setup      ## every parser of outside bytes for FUZZ_SECONDS (30) each
-	scripts/fuzz $(FUZZ_SECONDS)
+	.venv/bin/pip --disable-pip-version-check --quiet install --require-hashes -r requirements/fuzz.txt
+	dataplane/fuzz/run.sh $(FUZZ_SECONDS)
+	$(PYTHON) -m tests.fuzz.run $(FUZZ_SECONDS)
 
 soak: setup      ## traffic, roaming and restarts for SOAK_SECONDS (1800)
 	$(LAB) $(PYTHON) -m tests.lab.soak $(SOAK_SECONDS)

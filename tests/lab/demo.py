@@ -22,28 +22,28 @@ from tests.lab.topology import (
     Lab,
 )
 from tests.lab.transfer import Transfer, download
-from tests.lab.waiting import LabError
+from tests.lab.waiting import LabError, wait_for
 
 USER = "alice"
 SIZE = 200_000_000
 """Bytes of the large file: some seconds through either tunnel on two cores."""
 
 WHAT_NEXT = f"""\
-To run the gateway for real, on a machine your clients reach (TCP 443 and UDP 4500 open):
+To run the gateway for real: as root, on a machine that clients reach (TCP 443, UDP 4500):
 
-    .venv/bin/lockgate server init --dir ./gateway --hostname vpn.example.org --split-include 10.0.0.0/8
-    .venv/bin/lockgate user add {USER} --dir ./gateway
-    sudo .venv/bin/lockgate server run --dir ./gateway
+    .venv/bin/lockgate server init --dir /var/lib/lockgate --hostname vpn.example.org --split-include 10.0.0.0/8
+    .venv/bin/lockgate user add --dir /var/lib/lockgate {USER}
+    .venv/bin/lockgate server run --dir /var/lib/lockgate
 
-and to sign in from a client, with gateway/ca.pem copied there:
+To sign in: as root, on a client, with the gateway's /var/lib/lockgate/ca.pem copied there:
 
-    sudo openconnect --protocol=pulse --user {USER} --cafile ca.pem https://vpn.example.org/
+    openconnect --protocol=pulse --user {USER} --cafile ca.pem https://vpn.example.org/
 """
 
 
 @contextmanager
 def _step(text: str) -> Iterator[None]:
-    print(f"  {text:<58}", end="", flush=True)
+    print(f"  {text:<66}", end="", flush=True)
     start = time.monotonic()
     try:
         yield
@@ -61,7 +61,10 @@ def _show_connection(client: OpenConnect, gateway: Gateway) -> None:
         for name in lists.values()
         for n in range(int(told.get(name, "0")))
     ]
-    session = gateway.session_of(USER)
+    session = wait_for(
+        lambda: session if (session := gateway.session_of(USER))["transport"] == "esp" else None,
+        "the gateway sends over ESP",
+    )
     facts = {
         "user": USER,
         "gateway": f"{GATEWAY_NAME} ({GATEWAY4}), client at {CLIENT4}",
@@ -84,13 +87,13 @@ def _carry(lab: Lab, gateway: Gateway, label: str, options: list[str]) -> Transf
         client.wait_configured()
         if label == "ESP":
             client.wait_esp()
-    if label == "ESP":
-        _show_connection(client, gateway)
     with _step(f"Intranet page over IPv4 and IPv6 through {label}"):
         for address in (INTRANET4, f"[{INTRANET6}]"):
             page = lab.client.run(["curl", "-sS", "--fail", "--max-time", "20", f"http://{address}/"]).stdout
             if page != intranet.PAGE:
                 raise LabError(f"the intranet page at {address} came out as {page!r}")
+    if label == "ESP":
+        _show_connection(client, gateway)
     with _step(f"{SIZE // 10**6} MB from {INTRANET_NAME} through {label}, content checked"):
         transfer = download(lab.client, lab.intranet, INTRANET4, SIZE)
     if client.transport() != label:

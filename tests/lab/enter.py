@@ -24,6 +24,11 @@ _AS_ROOT_OF_OUR_OWN = ["--user", "--map-root-user"]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+_NO_TUN = """\
+lab: /dev/net/tun is missing or closed to this user: without it there are no tunnels. As root:
+    modprobe tun; mkdir -p /dev/net; [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200; chmod 666 /dev/net/tun"""
+
+
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--inside"]:
         return _inside(arguments[1:])
@@ -53,7 +58,7 @@ def _refusal(unshare: list[str]) -> str | None:
         return "lab: the command 'unshare' is missing: install the package util-linux."
     probe = subprocess.run([*unshare, "true"], capture_output=True, text=True, check=False)
     if probe.returncode == 0:
-        return None
+        return None if os.access("/dev/net/tun", os.R_OK | os.W_OK) else _NO_TUN
     reason = probe.stderr.strip() or f"exit {probe.returncode}"
     if os.geteuid() == 0:
         return (

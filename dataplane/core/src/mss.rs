@@ -3,7 +3,6 @@
 use crate::bytes::{field, field16, put};
 use crate::checksum::updated;
 use crate::ip::{self, Fragment, TCP};
-use std::net::IpAddr;
 
 const SYN: u8 = 0x02;
 const FIXED: usize = 20;
@@ -24,7 +23,6 @@ pub fn clamp(packet: &mut [u8], mtu: u16, partial: bool) {
 /// The MSS option's value and where it lies, counted from the start of the packet.
 #[inline]
 fn option(packet: &[u8]) -> Option<(Found, u16)> {
-    // Cheap answers first: nearly every packet is none of ours.
     let header = ip::parse(packet).ok()?;
     if header.protocol != TCP || header.fragment != Fragment::Whole {
         return None;
@@ -44,7 +42,7 @@ fn option(packet: &[u8]) -> Option<(Found, u16)> {
                 let found = Found {
                     value: header.payload + at + 2,
                     tcp: header.payload,
-                    v4: is_v4(header.source),
+                    v4: header.source.is_ipv4(),
                 };
                 return Some((found, u16::from_be_bytes([*high, *low])));
             }
@@ -59,10 +57,6 @@ struct Found {
     value: usize,
     tcp: usize,
     v4: bool,
-}
-
-fn is_v4(address: IpAddr) -> bool {
-    address.is_ipv4()
 }
 
 fn lower(packet: &mut [u8], found: Found, mss: u16, mtu: u16, partial: bool) {

@@ -68,30 +68,58 @@ fn name_from(message: &FromEdge) -> &'static str {
 
 /// Name and bytes of the vectors of one direction.
 fn vectors(direction: &str) -> Vec<(String, Vec<u8>)> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/edge_link.json");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/vectors/edge_link.json"
+    );
     let list: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let vectors = list.as_array().unwrap().iter().filter_map(|vector| {
-        let name = vector["name"].as_str().unwrap().strip_prefix(direction)?.strip_prefix('/')?;
+        let name = vector["name"]
+            .as_str()
+            .unwrap()
+            .strip_prefix(direction)?
+            .strip_prefix('/')?;
         let hex = vector["hex"].as_str().unwrap();
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-        Some((name.to_owned(), (0..hex.len()).step_by(2).map(byte).collect()))
+        Some((
+            name.to_owned(),
+            (0..hex.len()).step_by(2).map(byte).collect(),
+        ))
     });
     vectors.collect()
 }
 
-fn check<T: DeserializeOwned + Serialize>(direction: &str, all: &[&str], name_of: fn(&T) -> &'static str) {
+fn check<T: DeserializeOwned + Serialize>(
+    direction: &str,
+    all: &[&str],
+    name_of: fn(&T) -> &'static str,
+) {
     let mut seen = BTreeSet::new();
     for (name, bytes) in vectors(direction) {
-        let message: T =
-            rmp_serde::from_slice(&bytes).unwrap_or_else(|problem| panic!("{direction}/{name}: {problem}"));
-        assert_eq!(name.split('/').next(), Some(name_of(&message)), "{direction}/{name}");
-        assert!(rmp_serde::to_vec_named(&message).unwrap() == bytes, "{direction}/{name} is encoded differently");
+        let message: T = rmp_serde::from_slice(&bytes)
+            .unwrap_or_else(|problem| panic!("{direction}/{name}: {problem}"));
+        assert_eq!(
+            name.split('/').next(),
+            Some(name_of(&message)),
+            "{direction}/{name}"
+        );
+        assert!(
+            rmp_serde::to_vec_named(&message).unwrap() == bytes,
+            "{direction}/{name} is encoded differently"
+        );
         for cut in 0..bytes.len() {
-            assert!(rmp_serde::from_slice::<T>(&bytes[..cut]).is_err(), "{direction}/{name} cut at {cut}");
+            assert!(
+                rmp_serde::from_slice::<T>(&bytes[..cut]).is_err(),
+                "{direction}/{name} cut at {cut}"
+            );
         }
         seen.insert(name_of(&message));
     }
-    assert_eq!(seen, all.iter().copied().collect(), "every message of {direction} needs a vector");
+    assert_eq!(
+        seen,
+        all.iter().copied().collect(),
+        "every message of {direction} needs a vector"
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ class Lazy:
 class LazyGroup(click.Group):
     """A group over a table of name → `Lazy` or ready group, in the order of the table."""
 
-    def __init__(self, name: str, table: Mapping[str, Lazy | click.Command], help: str) -> None:  # noqa: A002
+    def __init__(self, name: str, table: Mapping[str, Lazy | click.Command], help: str) -> None:
         super().__init__(name=name, help=help)
         self._table = table
 

@@ -184,8 +184,7 @@ def list_users(path: Path, as_json: bool) -> None:
 def _open(path: Path) -> _Gateway:
     actor = f"by uid {os.getuid()}"
     # First of all: until then root could leave files of its own in the directory.
-    if path.is_dir():
-        become_owner(DataDirectory(path))
+    become_owner(DataDirectory(path))
     directory = open_directory(path)
     return _Gateway(directory, load_configuration(directory.config), actor)
 

@@ -111,11 +111,13 @@ def become_owner(directory: DataDirectory) -> None:
     """As root: turns this process into the owner of D, for good.
 
     A file made by root in D (SQLite's -wal and -shm appear whenever a database is opened) would
-    shut out the server that runs as the owner. Does nothing when the two are the same. Raises
+    shut out the server that runs as the owner. Does nothing when the two are the same or there is no D. Raises
     ProblemError for anybody else, and when the owner cannot be taken on.
     """
     try:
         owner = directory.path.stat()
+    except FileNotFoundError:
+        return  # `open_directory` says so
     except OSError as error:
         raise ProblemError(_closed(directory.path, error.strerror)) from None
     if owner.st_uid == os.geteuid():

@@ -66,7 +66,9 @@ def commands(group=lockgate, path=()):
             yield (*path, name), command
 
 
-@pytest.mark.parametrize(("words", "command"), [pytest.param(*each, id=" ".join(each[0])) for each in commands()])
+@pytest.mark.parametrize(
+    ("words", "command"), [pytest.param(*each, id=" ".join(each[0])) for each in commands()]
+)
 def test_every_command_has_help_examples_json_and_our_errors(words, command):
     result = call(*words, "--help")
     assert result.exit_code == 0
@@ -230,17 +232,26 @@ def test_nobody_is_a_problem(gateway, command):
 
 
 def test_nobody_gets_no_password(gateway):
-    assert refused("user", "passwd", "nobody", "--dir", gateway, "--password-stdin", stdin="x" * 8) == "no-such-user"
+    assert (
+        refused("user", "passwd", "nobody", "--dir", gateway, "--password-stdin", stdin="x" * 8)
+        == "no-such-user"
+    )
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\tb", "x" * 65])
 def test_a_name_that_cannot_be_one(gateway, name):
-    assert refused("user", "add", name, "--dir", gateway, "--password-stdin", stdin="wonderland") == "bad-user-name"
+    assert (
+        refused("user", "add", name, "--dir", gateway, "--password-stdin", stdin="wonderland")
+        == "bad-user-name"
+    )
 
 
 @pytest.mark.parametrize("password", ["", "\n", "\nsecond line", "x" * 254, b"\xff\xfe"])
 def test_a_password_that_cannot_be_one(gateway, password):
-    assert refused("user", "add", "alice", "--dir", gateway, "--password-stdin", stdin=password) == "bad-password"
+    assert (
+        refused("user", "add", "alice", "--dir", gateway, "--password-stdin", stdin=password)
+        == "bad-password"
+    )
 
 
 def test_without_a_terminal_the_password_comes_from_standard_input_or_not_at_all(gateway):
@@ -345,7 +356,9 @@ def test_check_names_file_line_key_and_what_is_allowed(tmp_path):
 
 def test_check_shows_warnings_and_succeeds(tmp_path):
     file = tmp_path / "c.toml"
-    file.write_text('[gateway]\nhostname = "gw"\n[network]\ndns = ["9.9.9.9"]\nsplit_include = ["10.0.0.0/8"]\n')
+    file.write_text(
+        '[gateway]\nhostname = "gw"\n[network]\ndns = ["9.9.9.9"]\nsplit_include = ["10.0.0.0/8"]\n'
+    )
     result = call("config", "check", file)
     assert result.exit_code == 0
     assert result.stderr.startswith(f"warning: {file}:4: network.dns[0]: 9.9.9.9 is outside split_include")

@@ -93,7 +93,9 @@ def test_the_reasons_say_why_a_wide_rule_did_not_count():
 
 
 def test_reserved_are_pools_and_named_addresses():
-    own = [ip_address(text) for text in ("0.0.0.0", "::", "127.0.0.1", "192.0.2.1", "192.0.2.1", "2001:db8::1")]
+    own = [
+        ip_address(text) for text in ("0.0.0.0", "::", "127.0.0.1", "192.0.2.1", "192.0.2.1", "2001:db8::1")
+    ]
     assert reserved_networks([POOL], own) == (POOL, GATEWAY, ip_network("2001:db8::1/128"))
 
 
@@ -113,13 +115,17 @@ addresses = st.one_of(
     st.integers(0, 15).map(lambda low: IPv6Address(f"fd00::{low:x}")),
 )
 networks = st.builds(
-    lambda address, size: ip_network((int(address), address.max_prefixlen - size), strict=False)
-    if address.version == 6
-    else ip_network((str(address), 32 - size), strict=False),
+    lambda address, size: (
+        ip_network((int(address), address.max_prefixlen - size), strict=False)
+        if address.version == 6
+        else ip_network((str(address), 32 - size), strict=False)
+    ),
     addresses,
     st.integers(0, 4),
 )
-port_ranges = st.tuples(st.integers(0, 3), st.integers(0, 3)).map(lambda pair: PortRange(min(pair), max(pair)))
+port_ranges = st.tuples(st.integers(0, 3), st.integers(0, 3)).map(
+    lambda pair: PortRange(min(pair), max(pair))
+)
 rules = st.builds(
     AccessRule,
     name=st.sampled_from("abc"),
@@ -158,7 +164,9 @@ def oracle(written, reserved, protocol, address, port):
             if not each.allow:
                 return False
             for closed in inside_reserved:
-                if address in closed and (each.implied or not any(members <= other for other in inside_reserved)):
+                if address in closed and (
+                    each.implied or not any(members <= other for other in inside_reserved)
+                ):
                     break
             else:
                 return True

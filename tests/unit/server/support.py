@@ -61,7 +61,9 @@ async def same_store(folder: Path) -> AsyncIterator[SqlStore]:
         await store.close()
 
 
-def user(name: str = "alice", *, password_hash: str = "hash", enabled: bool = True, serial: int = 7) -> UserRecord:
+def user(
+    name: str = "alice", *, password_hash: str = "hash", enabled: bool = True, serial: int = 7
+) -> UserRecord:
     return UserRecord(name, password_hash, enabled, serial, created=1.0, changed=1.0)
 
 

@@ -184,7 +184,11 @@ def test_all_errors_are_listed_at_once_in_the_order_of_the_file():
 
 
 WARNINGS = [
-    ('[network]\ndns = ["9.9.9.9"]\nsplit_include = ["10.77.0.0/16"]', "network.dns[0]", "outside split_include"),
+    (
+        '[network]\ndns = ["9.9.9.9"]\nsplit_include = ["10.77.0.0/16"]',
+        "network.dns[0]",
+        "outside split_include",
+    ),
     (
         '[network]\ndns = ["9.9.9.9"]\n[[access]]\nname = "a"\naction = "allow"\nto = ["10.0.0.0/8"]',
         "network.dns[0]",
@@ -225,7 +229,9 @@ def test_ipv4_routes_are_counted_together():
 def test_the_compiled_rules_fit_the_edge_link():
     ports = ", ".join(str(port) for port in range(1, 65))
     networks = ", ".join(f'"10.77.0.{low}/32"' for low in range(64))
-    rule = f'[[access]]\nname = "N"\naction = "allow"\nto = [{networks}]\nprotocol = "tcp"\nports = [{ports}]\n'
+    rule = (
+        f'[[access]]\nname = "N"\naction = "allow"\nto = [{networks}]\nprotocol = "tcp"\nports = [{ports}]\n'
+    )
     assert judged(SMALLEST + rule).errors == ()
     more = rule + '[[access]]\nname = "one more"\naction = "allow"\nto = ["10.0.0.0/8"]\n'
     (error,) = judged(SMALLEST + more).errors
@@ -258,7 +264,11 @@ def test_any_bytes_are_judged(content):
 
 
 junk = st.recursive(
-    st.none().map(lambda _: "text") | st.integers() | st.booleans() | st.text(max_size=8) | st.floats(allow_nan=False),
+    st.none().map(lambda _: "text")
+    | st.integers()
+    | st.booleans()
+    | st.text(max_size=8)
+    | st.floats(allow_nan=False),
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=4,
 )
@@ -274,7 +284,11 @@ def literal(value):
     return repr(value)
 
 
-@given(st.dictionaries(st.sampled_from([".".join(path) for path, _ in settings()]), junk.filter(bool), max_size=6))
+@given(
+    st.dictionaries(
+        st.sampled_from([".".join(path) for path, _ in settings()]), junk.filter(bool), max_size=6
+    )
+)
 def test_any_value_is_taken_or_refused_with_its_key(values):
     text = "".join(
         f"{key} = {literal(value)}\n" for key, value in values.items() if "\ud800" not in str(value)
@@ -317,7 +331,9 @@ def test_without_rules_users_reach_the_split_networks_or_everything():
     everything = access_rules(judged(SMALLEST).configuration)
     assert [entry.rule.prefix for entry in everything.compiled] == [0, 0]
     split = access_rules(judged(SMALLEST + '[network]\nsplit_include = ["10.77.0.0/16"]').configuration)
-    assert [entry.rule.address for entry in split.compiled] == [ip_network("10.77.0.0/16").network_address.packed]
+    assert [entry.rule.address for entry in split.compiled] == [
+        ip_network("10.77.0.0/16").network_address.packed
+    ]
 
 
 @given(st.ip_addresses(), st.integers(1, 65535))

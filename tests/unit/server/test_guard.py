@@ -160,7 +160,12 @@ def test_tables_are_bounded(monkeypatch):
         source = f"10.0.{number // 250}.{number % 250}"
         subject.failed(f"user{number}", source, 0.0)
         subject.succeeded(f"known{number}", source)
-    for table in (subject._addresses._records, subject._pairs._records, subject._users._records, subject._known):
+    for table in (
+        subject._addresses._records,
+        subject._pairs._records,
+        subject._users._records,
+        subject._known,
+    ):
         assert len(table) <= 50
 
 

@@ -66,7 +66,9 @@ def test_nobody_takes_the_same_work(monkeypatch):
 
     original = PasswordHasher.verify
     monkeypatch.setattr(
-        PasswordHasher, "verify", lambda self, stored, given: asked.append(stored) or original(self, stored, given)
+        PasswordHasher,
+        "verify",
+        lambda self, stored, given: asked.append(stored) or original(self, stored, given),
     )
     stored = hash_password(parameters, PASSWORD)
     verify(parameters, stored, PASSWORD)

@@ -145,4 +145,6 @@ NAMES = [
 def test_a_certificate_for_another_name_is_a_warning(host, asked, named):
     pair = certificate("leaf", host=host)
     warnings = pki.check(pem(pair), key_pem(pair), asked, NOW).warnings
-    assert warnings == (() if named else (f"the certificate does not name {asked}: clients will not accept it",))
+    assert warnings == (
+        () if named else (f"the certificate does not name {asked}: clients will not accept it",)
+    )

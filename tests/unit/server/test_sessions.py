@@ -104,11 +104,13 @@ def test_resuming_keeps_the_addresses_and_moves_the_generation(tmp_path):
             it.clock.now += 50
             elsewhere = replace(CLIENT, source="198.51.100.3")
             resumed = await it.sessions.resume(opened.cookie, elsewhere)
-            assert resumed == replace(
-                opened.session, generation=2, client=elsewhere, last_seen=it.clock.now
-            )
+            assert resumed == replace(opened.session, generation=2, client=elsewhere, last_seen=it.clock.now)
             entry = (await it.store.audit.newest(1))[0]
-            assert (entry.event, entry.source, entry.session) == ("session-resume", "198.51.100.3", resumed.id)
+            assert (entry.event, entry.source, entry.session) == (
+                "session-resume",
+                "198.51.100.3",
+                resumed.id,
+            )
 
     run(work())
 
@@ -264,6 +266,25 @@ def test_what_the_command_beside_the_server_ends_is_noticed(tmp_path):
             assert (ended.id, ended.cause) == (alices.id, EndCause.USER_DISABLED)
             assert await it.sessions.ended_elsewhere(known) == []
             assert await it.sessions.live() == [bobs]
+
+    run(work())
+
+
+def test_a_failure_does_not_lose_what_another_process_ended(tmp_path, monkeypatch):
+    async def work():
+        async with subject(tmp_path) as it, same_store(tmp_path) as command:
+            session = (await it.open()).session
+            await it.sessions.ended_elsewhere([session.id])
+            await command.users.set_enabled("alice", False, it.clock.now, it.clock.now + 30)
+
+            async def broken(*_):
+                raise OSError("disk")
+
+            monkeypatch.setattr(it.sessions._records, "ended_among", broken)
+            with pytest.raises(OSError, match="disk"):
+                await it.sessions.ended_elsewhere([session.id])
+            monkeypatch.undo()
+            assert [ended.id for ended in await it.sessions.ended_elsewhere([session.id])] == [session.id]
 
     run(work())
 

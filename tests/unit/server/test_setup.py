@@ -169,7 +169,9 @@ def test_with_the_account_everything_is_handed_over(tmp_path, monkeypatch):
     monkeypatch.setattr(setup, "_may_enter", lambda folder, account: True)
     created = create(tmp_path / "D")
     assert created.owner == "nobody"
-    owners = {(file.stat().st_uid, file.stat().st_gid) for file in [tmp_path / "D", *(tmp_path / "D").rglob("*")]}
+    owners = {
+        (file.stat().st_uid, file.stat().st_gid) for file in [tmp_path / "D", *(tmp_path / "D").rglob("*")]
+    }
     assert owners == {(nobody.pw_uid, nobody.pw_gid)}
 
 
@@ -195,7 +197,13 @@ print(os.getresuid(), os.getresgid(), os.getgroups())
 
 
 def become_in_a_process(path):
-    done = subprocess.run([sys.executable, "-c", BECOME, str(path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", BECOME, str(path)],
+        extra_groups=[7],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     return done.stdout.strip(), done.stderr
 
 

@@ -21,7 +21,6 @@ from sqlalchemy import text
 from lockgate.model.problem import ProblemError
 from lockgate.model.session import EndCause, Refusal, RefusalReason, Session
 from lockgate.server.store import create_store, open_store
-from lockgate.server.store.database import Database
 from lockgate.server.store.interface import AdministratorRecord, AuditEntry, NotOpened, SessionDraft
 from lockgate.server.store.leases import usable
 from lockgate.server.store.migrate import SCRIPTS
@@ -188,7 +187,9 @@ def test_who_asks_too_much_at_once_is_told(tmp_path, monkeypatch):
 def test_concurrent_readers_and_writers_of_one_process(tmp_path):
     async def work():
         async with new_store(tmp_path) as store:
-            await asyncio.gather(*(store.users.add(user(f"u{number}")) for number in range(50)), store.users.all())
+            await asyncio.gather(
+                *(store.users.add(user(f"u{number}")) for number in range(50)), store.users.all()
+            )
             return len(await store.users.all())
 
     assert run(work()) == 50
@@ -266,7 +267,9 @@ def test_changing_nobody_says_so(tmp_path, change):
 
 
 def test_administrators_and_audit(tmp_path):
-    entries = [AuditEntry(float(n), "sign-in", "ok", "", "alice", "192.0.2.9", None, str(n)) for n in range(5)]
+    entries = [
+        AuditEntry(float(n), "sign-in", "ok", "", "alice", "192.0.2.9", None, str(n)) for n in range(5)
+    ]
 
     async def work():
         async with new_store(tmp_path) as store:
@@ -465,7 +468,7 @@ class Leases(RuleBasedStateMachine):
     sessions = Bundle("sessions")
     POOLS4 = (ip_network("10.88.0.0/29"), ip_network("10.99.0.0/30"))
     POOL6 = ip_network("fd00:88::/126")
-    CANDIDATES4 = tuple(ip_address(f"10.88.0.{low}") for low in range(2, 7)) + (ip_address("10.99.0.2"),)
+    CANDIDATES4 = (*(ip_address(f"10.88.0.{low}") for low in range(2, 7)), ip_address("10.99.0.2"))
     CANDIDATES6 = (ip_address("fd00:88::2"), ip_address("fd00:88::3"))
 
     def __init__(self):

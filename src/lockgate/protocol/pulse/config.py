@@ -319,6 +319,8 @@ def _decode_attributes(
                 esp["cross_family"] = _number(kind, data, 1) != 0
     if not single.get("mtu") or not single.keys() & {"address4", "address6"}:
         raise PeerError("a configuration without MTU or address")
+    if "address4" not in single:
+        single.pop("netmask4", None)  # means nothing without
     # ESP needs all three of these; otherwise the client stays on TLS.
     offer = EspOffer(**esp) if esp.keys() >= {"cipher", "hmac", "port"} else None
     return TunnelConfig(

@@ -284,7 +284,11 @@ class ServerConversation:
     def ask_token(
         self, text: str, username: bool = False, user_label: str = "", password_label: str = ""
     ) -> None:
-        """Ask for a token code. The client shows `text` only right after another such question."""
+        """Ask for a token code.
+
+        openconnect shows `text` only right after another such question, and only where the user name
+        is asked for too; without `username` it shows nothing but `password_label`.
+        """
         self._our_turn()
         if not text:
             raise UsageError("a question for a token needs a text")

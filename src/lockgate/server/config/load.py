@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -227,7 +226,7 @@ def _meaning(path: Path) -> tuple[type[BaseModel] | None, str]:
 
 def _table_type(annotation: Any) -> type[BaseModel] | None:
     """The model inside `Model` or `tuple[Model, ...]`."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if isinstance(annotation, type):
         return annotation if issubclass(annotation, BaseModel) else None
     for argument in typing.get_args(annotation):
         found = _table_type(argument)

@@ -347,6 +347,11 @@ class GatewayService:
             raise PeerError("the client did not acknowledge the end of the sign-in")
         connection.flush()
         self._start_tunnel(connection, session)
+        # A command may have ended the session while its client was acknowledging. From here on
+        # `end_stale` knows of it; what happened before is seen now.
+        stored = await self._sessions.find(session.id)
+        if stored is None or stored.ended is not None:
+            self._drop(session.id, _FAREWELLS[EndCause.DISCONNECTED])
 
     async def _open(self, connection: Connection, facts: ClientFacts) -> Opened | None:
         """A new session after a complete sign-in; None when the client was refused and told so."""

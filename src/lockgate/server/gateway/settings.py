@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv6Interface
 
+from lockgate.model.access_rule import RuleSet
 from lockgate.model.session import Session
-from lockgate.policy.access import RuleSet
 from lockgate.protocol import edge_link
 from lockgate.protocol.pulse.config import EspCipher, EspHmac, EspOffer, TunnelConfig
 from lockgate.server.config.tree import Configuration

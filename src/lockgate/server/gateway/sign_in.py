@@ -38,8 +38,6 @@ from lockgate.server.gateway.connection import Connection
 
 log = structlog.get_logger("gateway")
 
-# if-t-tls.md, section 8.8: the failure code that clients show as "Account locked out".
-FAILURE_LOCKED_OUT = 0x0D
 TEXT_LIMIT = 200  # characters kept of what a client says about itself
 
 
@@ -63,11 +61,8 @@ async def sign_in(connection: Connection, conversation: Conversation) -> Identit
         match step:
             case SignedIn(identity):
                 return identity
-            case Refused(code, text):
-                if code == "locked":
-                    wire.fail(FAILURE_LOCKED_OUT)
-                else:
-                    wire.refuse(text)
+            case Refused(_, text):
+                wire.refuse(text)
                 return None
             case _:
                 _ask(wire, step)

@@ -106,7 +106,9 @@ class Tunnel:
         assert self.conversation is not None
         for frame in self.conversation.take_frames():
             self._send(
-                edge_link.LinkFrame(conn=self.conn, vendor=frame.vendor, kind=int(frame.kind), body=frame.body)
+                edge_link.LinkFrame(
+                    conn=self.conn, vendor=frame.vendor, kind=int(frame.kind), body=frame.body
+                )
             )
 
     def disconnected(self) -> None:

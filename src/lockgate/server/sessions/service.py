@@ -62,6 +62,7 @@ class Sessions:
         self._seen: dict[int, float] = {}  # activity that is not written down yet
         self._next_flush = clock() + FLUSH_INTERVAL
         self._next_prune = clock()
+        self._look = True  # another process has written and nobody has looked yet
 
     async def open(self, identity: Identity, client: ClientFacts) -> Opened | Refused:
         """A session with an address of every IP version; committed when this returns."""
@@ -129,9 +130,9 @@ class Sessions:
     async def at_limit(self, user: str) -> tuple[SessionOption, ...]:
         """The user's own sessions, oldest first, when no further one is allowed; else nothing."""
         now = self._clock()
-        live = [session for session in await self._records.live(user) if session.expires > now]
-        if len(live) < self._settings.max_per_user:
+        if await self._records.count(user, now) < self._settings.max_per_user:
             return ()
+        live = [session for session in await self._records.live(user) if session.expires > now]
         return tuple(SessionOption(str(each.id), each.client.source, each.started) for each in live)
 
     async def find(self, session_id: int) -> Session | None:
@@ -174,9 +175,12 @@ class Sessions:
 
     async def ended_elsewhere(self, known: Iterable[int]) -> list[Session]:
         """Those of `known` that another process has ended. One number is read when nobody wrote."""
-        if not await self._store.changed_elsewhere():
+        self._look = await self._store.changed_elsewhere() or self._look
+        if not self._look:
             return []
-        return await self._records.ended_among(known)
+        ended = await self._records.ended_among(known)
+        self._look = False  # not earlier: a failure must not lose the news
+        return ended
 
     def _judge(self, session: Session) -> RefusalReason | None:
         if session.ended is not None:

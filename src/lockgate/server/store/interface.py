@@ -126,6 +126,9 @@ class Sessions(Protocol):
     async def live(self, user: str | None = None) -> list[Session]:
         """All that have not ended, oldest first."""
 
+    async def count(self, user: str, now: float) -> int:
+        """Sessions of `user` that count for the limit: not ended, length not used up."""
+
     async def due(self, now: float) -> list[Session]:
         """Those that have not ended but whose length or idle time is over."""
 

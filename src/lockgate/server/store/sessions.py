@@ -135,6 +135,11 @@ class SqlSessions:
         statement, values = (_ALL_LIVE, {}) if user is None else (_LIVE_OF_USER, {"who": user})
         return await self._sessions(statement, values)
 
+    async def count(self, user: str, now: float) -> int:
+        return await self._database.read(
+            lambda connection: connection.execute(_COUNT_OF_USER, {"who": user, "now": now}).scalar_one()
+        )
+
     async def due(self, now: float) -> list[Session]:
         return await self._sessions(_DUE, {"now": now})
 

@@ -1,0 +1,188 @@
+//! What a confined process cannot do, shown by processes that try.
+//!
+//! `tried` is no test of its own: the other tests run it in a child, with a word in the
+//! environment for what to try, because nobody can take confinement off again.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use lockgate_edge::confine;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_lockgate-edge");
+const TRY: &str = "LOCKGATE_TEST_TRY";
+
+/// Exit codes of a child that tried.
+const DENIED: i32 = 42;
+const ALLOWED: i32 = 43;
+
+#[test]
+fn tried() {
+    let Ok(what) = std::env::var(TRY) else { return };
+    let parent = rustix::process::getppid().unwrap();
+    confine::edge(Path::new("/tmp/http")).unwrap();
+    let allowed = match what.as_str() {
+        "nothing" => true,
+        "read" => std::fs::read("/etc/passwd").is_ok(),
+        "list" => std::fs::read_dir("/").is_ok(),
+        "write" => std::fs::write("/tmp/lockgate-test-edge", "x").is_ok(),
+        "tcp" => std::net::TcpListener::bind("127.0.0.1:0").is_ok(),
+        "udp" => std::net::UdpSocket::bind("127.0.0.1:0").is_ok(),
+        "unix" => std::os::unix::net::UnixStream::pair().is_ok(),
+        "thread" => std::thread::Builder::new().spawn(|| 1).is_ok_and(|thread| thread.join().is_ok()),
+        "exec" => Command::new("/bin/true").status().is_ok(),
+        "priority" => rustix::process::setpriority_process(None, 5).is_ok(),
+        "kill" => rustix::process::kill_process(parent, rustix::process::Signal::CONT).is_ok(),
+        "chroot" => rustix::process::chroot("/").is_ok(),
+        "ptrace" => ptrace(),
+        "mount" => rustix::mount::mount_change("/", rustix::mount::MountPropagationFlags::PRIVATE).is_ok(),
+        "panic" => std::panic::catch_unwind(|| panic!("as planned")).is_err(),
+        "abort" => std::process::abort(),
+        other => panic!("{other}"),
+    };
+    std::process::exit(if allowed { ALLOWED } else { DENIED });
+}
+
+/// Asks to be traced by the parent: the form of ptrace that needs no right.
+fn ptrace() -> bool {
+    // SAFETY: PTRACE_TRACEME takes no pointer and changes no memory of this process.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
+    result == 0
+}
+
+fn try_in_child(what: &str) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "tried", "--nocapture", "--test-threads=1"])
+        .env(TRY, what)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_edge_may_do_what_it_needs_and_nothing_else() {
+    for (what, wanted) in [
+        ("nothing", ALLOWED),
+        ("unix", ALLOWED),
+        ("thread", ALLOWED),
+        ("panic", ALLOWED),
+        ("read", DENIED),
+        ("list", DENIED),
+        ("write", DENIED),
+        ("tcp", DENIED),
+        ("udp", DENIED),
+        ("priority", DENIED),
+        ("kill", DENIED),
+    ] {
+        let output = try_in_child(what);
+        assert_eq!(output.status.code(), Some(wanted), "{what}: {output:?}");
+    }
+}
+
+#[test]
+fn what_only_an_intruder_tries_ends_the_edge() {
+    for what in ["ptrace", "mount", "chroot"] {
+        let output = try_in_child(what);
+        assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{what}: {output:?}");
+    }
+    // Starting a program begins with a new process, which fails already.
+    assert_eq!(try_in_child("exec").status.code(), Some(DENIED));
+    // A crash is a crash, not a violation.
+    assert_eq!(try_in_child("abort").status.signal(), Some(libc::SIGABRT));
+}
+
+/// Runs a shell script under a profile that may read everything and write `directory`.
+fn script(profile: &str, directory: &Path, text: &str) -> Output {
+    Command::new(PROGRAM)
+        .args(["confine", "--profile", profile, "--read", "/", "--write"])
+        .arg(directory)
+        .args(["--write", "/dev/null", "--", "/bin/sh", "-c", text])
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn programs_run_without_capabilities_and_only_in_their_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display();
+    for profile in ["supervisor", "control"] {
+        let output = script(profile, directory.path(), "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; ulimit -c");
+        let text = String::from_utf8(output.stdout).unwrap();
+        for line in ["CapInh:\t0000000000000000", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000",
+            "CapAmb:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+            assert!(text.contains(line), "{profile}: {line} not in {text}");
+        }
+        assert!(text.ends_with("\n0\n"), "{text}");
+        let log: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!((log["event"].as_str(), log["profile"].as_str()), (Some("confined"), Some(profile)));
+
+        let works = [
+            format!("echo x > {path}/{profile} && cat {path}/{profile} && rm {path}/{profile}"),
+            "cat /etc/passwd".to_owned(),
+            "echo x > /dev/null".to_owned(),
+            "(exit 0) & wait".to_owned(),
+        ];
+        for text in works {
+            let output = script(profile, directory.path(), &text);
+            assert!(output.status.success(), "{profile}: {text}: {output:?}");
+        }
+        let fails = [
+            "echo x > /tmp/lockgate-test-outside",
+            "unshare -m true",
+            "unshare -U true",
+            "mount -t tmpfs none /mnt",
+            "chroot / true",
+            "hostname elsewhere",
+        ];
+        for text in fails {
+            let output = script(profile, directory.path(), text);
+            assert!(!output.status.success(), "{profile}: {text}: {output:?}");
+        }
+    }
+    // Without --read not even the program itself can be executed.
+    let output = Command::new(PROGRAM).args(["confine", "--profile", "control", "--", "/bin/true"]).output().unwrap();
+    if confine::landlock_abi() > 0 {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("cannot execute /bin/true"));
+    }
+}
+
+#[test]
+fn a_namespace_with_one_user_is_enough() {
+    // Where user namespaces are forbidden there is nothing to show.
+    let unshare = |rest: &[&str]| Command::new("unshare").args(["-U", "-r"]).args(rest).output().unwrap();
+    if !unshare(&["true"]).status.success() {
+        return;
+    }
+    let output = unshare(&[PROGRAM, "confine", "--profile", "control", "--read", "/", "--", "/bin/grep", "CapEff", "/proc/self/status"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "CapEff:\t0000000000000000\n", "{output:?}");
+}
+
+#[test]
+fn root_becomes_the_user_it_is_told() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let output = Command::new(PROGRAM)
+        .args(["confine", "--profile", "control", "--uid", "65534", "--gid", "65534", "--read", "/", "--"])
+        .args(["/bin/sh", "-c", "id -u; id -g; id -G; cat /etc/shadow"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "65534\n65534\n65534\n");
+    assert!(!output.status.success());
+    // Somebody without rights cannot become anybody, and keeps working without that.
+    let nobody = |rest: &[&str]| {
+        Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"])
+            .arg(PROGRAM)
+            .args(["confine", "--profile", "control", "--read", "/"])
+            .args(rest)
+            .output()
+            .unwrap()
+    };
+    let refused = nobody(&["--uid", "0", "--gid", "0", "--", "/bin/true"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let works = nobody(&["--", "/bin/grep", "CapEff", "/proc/self/status"]);
+    assert_eq!(String::from_utf8_lossy(&works.stdout), "CapEff:\t0000000000000000\n", "{works:?}");
+}
