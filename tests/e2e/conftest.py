@@ -38,6 +38,8 @@ def _clean_network(request: pytest.FixtureRequest) -> Iterator[None]:
     if "lab" in request.fixturenames:
         lab: Lab = request.getfixturevalue("lab")
         lab.impair.heal()
+        for host in lab.hosts.values():
+            host.forget_ended()
 
 
 @pytest.fixture(scope="session")

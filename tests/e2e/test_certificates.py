@@ -71,6 +71,6 @@ def test_the_server_certificate_names_host_and_listening_addresses(lab: Lab, gat
 
 
 def test_hybrid_key_exchange_is_taken_when_offered(lab: Lab) -> None:
-    """A client hello with shares for X25519MLKEM768 and X25519, the latter first."""
+    """A client hello with shares for X25519MLKEM768 and X25519."""
     hello = lab.client.run(lab.client.python("tests.lab.tls_hello", GATEWAY4, "443")).stdout
     assert int(hello) == X25519MLKEM768

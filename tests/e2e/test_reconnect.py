@@ -26,8 +26,7 @@ def _authenticate(lab: Lab, gateway: Gateway, user: str) -> str:
 
 
 def _with_cookie(connect: Connect, gateway: Gateway, user: str, cookie: str) -> OpenConnect:
-    # The cookie is read where a password otherwise is.
-    return connect(gateway, user=user, password=cookie, options=["--cookie-on-stdin"])
+    return connect(gateway, user=user, cookie=cookie)
 
 
 def test_the_client_reconnects_on_request(lab: Lab, connect: Connect, gateway: Gateway) -> None:

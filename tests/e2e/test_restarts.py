@@ -10,7 +10,6 @@ import pytest
 from tests.e2e.conftest import Connect
 from tests.lab import Gateway, Lab, OpenConnect, Program, wait_for
 from tests.lab.topology import INTRANET4, INTRANET6
-from tests.lab.transfer import download
 
 
 def _lost(ping: Program) -> int:
@@ -35,10 +34,22 @@ def test_control_plane_killed_under_load(
         lab.client.start(["ping", "-n", "-q", "-i", "0.01", address], f"ping-kill-{client.tun}")
         for address in (INTRANET4, INTRANET6)
     ]
+    # Steady, and far below what the tunnel carries: full queues would lose packets whoever is alive.
+    load = [
+        "curl",
+        "-sS",
+        "--fail",
+        "--limit-rate",
+        "4M",
+        "-o",
+        "/dev/null",
+        f"http://{INTRANET4}/bytes/20000000",
+    ]
+    transfer = lab.client.start(load, f"load-{client.tun}")
     killed = gateway.kill("control")
-    download(lab.client, lab.intranet, INTRANET4, 20_000_000)
     gateway.wait_successor("control", killed)
     newcomer = connect(gateway, host=lab.guest).wait_configured()
+    assert transfer.wait(deadline=60) == 0
     assert [_lost(ping) for ping in pings] == [0, 0]
 
     after = wait_for(lambda: gateway.session_of(client.user), "the session is known again")

@@ -44,7 +44,7 @@ class Gateway:
         self.port = 443 if place == 0 else 10443 + place
         self.esp_port = 4500 + place
         self.tun = f"lockgate{place}"
-        self.pool4, self.pool6 = f"10.{88 + place}.0.0/24", f"fd{88 + place}::/112"
+        self.pool4, self.pool6 = f"10.{88 + place}.0.0/24", f"fd88:{place + 1:x}::/112"
 
     def initialise(
         self,

@@ -211,6 +211,10 @@ class Host:
             program.stop(deadline=5.0)
         self.programs.clear()
 
+    def forget_ended(self) -> None:
+        """Programs that have ended are no part of later error messages."""
+        self.programs = [program for program in self.programs if program.running]
+
     def close(self) -> None:
         self.stop_programs()
         self._holder.kill()

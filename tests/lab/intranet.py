@@ -115,10 +115,12 @@ class _EchoHandler(socketserver.BaseRequestHandler):
 def _echo_udp() -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         server.bind(("::", 7))
         while True:
-            data, peer = server.recvfrom(65536)
-            server.sendto(data, peer)
+            # The answer leaves from the address that was asked, whichever the host would choose.
+            data, asked, _, peer = server.recvmsg(65536, 128)
+            server.sendmsg([data], asked, 0, peer)
 
 
 def main(directory: Path, size: int) -> None:

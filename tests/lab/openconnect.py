@@ -31,6 +31,7 @@ class OpenConnect:
     """One run of openconnect. It starts at once; `wait_configured` tells when the tunnel is up.
 
     trust:  options that make it believe the server: ["--cafile", FILE] or ["--servercert", PIN].
+    cookie: resumes this session instead of signing in.
     input:  further lines on its standard input after the password: answers to later prompts.
     `tun`:  the tunnel's interface on the client.
     """
@@ -42,7 +43,8 @@ class OpenConnect:
         host: Host,
         *,
         user: str,
-        password: str,
+        password: str = "",
+        cookie: str | None = None,
         trust: Sequence[str],
         protocol: str = "pulse",
         address: str = GATEWAY4,
@@ -55,21 +57,15 @@ class OpenConnect:
         self.host, self.user = host, user
         self.tun = f"tun{OpenConnect._count}"
         self._calls_path = host.directory / f"{self.tun}.calls"
-        command = [
-            "openconnect",
-            f"--protocol={protocol}",
-            "--user",
-            user,
-            "--passwd-on-stdin",
-            "--non-inter",
-        ]
+        command = ["openconnect", f"--protocol={protocol}", "--user", user, "--non-inter"]
+        command.append("--passwd-on-stdin" if cookie is None else "--cookie-on-stdin")
         command += [*trust, "--interface", self.tun, "--script", f"sh {shlex.quote(str(_NETUP))}"]
         command += ["--resolve", f"{GATEWAY_NAME}:{address}", *options]
         command.append(server or f"https://{GATEWAY_NAME}:{port}/")
         self.program = host.start(
             command,
             f"openconnect-{self.tun}",
-            input=f"{password}\n{input}",
+            input=f"{password if cookie is None else cookie}\n{input}",
             environment={"NETUP_LOG": str(self._calls_path)},
         )
 

@@ -1,7 +1,7 @@
 """`python -m tests.lab.tls_hello ADDRESS PORT`: which key exchange a TLS 1.3 server chooses.
 
-The system's OpenSSL and GnuTLS do not know the hybrid groups, so the client hello is made here: it offers X25519
-first and X25519MLKEM768 second, with a key share for each. Prints the number of the group in the server hello.
+The system's OpenSSL and GnuTLS do not know the hybrid groups, so the client hello is made here: it offers
+X25519MLKEM768 first and X25519 second, as clients that know both do, with a key share for each. Prints the number of the group in the server hello.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def client_hello() -> bytes:
     # An ML-KEM-768 key with all coefficients zero is well-formed (FIPS 203, section 7.2).
     shares = b"".join(
         struct.pack("!H", group) + _sized(key)
-        for group, key in ((X25519, point), (X25519MLKEM768, bytes(1184) + point))
+        for group, key in ((X25519MLKEM768, bytes(1184) + point), (X25519, point))
     )
     extensions = (
         _extension(43, _sized(struct.pack("!H", 0x0304), "!B"))
-        + _extension(10, _sized(struct.pack("!HH", X25519, X25519MLKEM768)))
+        + _extension(10, _sized(struct.pack("!HH", X25519MLKEM768, X25519)))
         + _extension(13, _sized(struct.pack("!HHH", 0x0403, 0x0804, 0x0807)))
         + _extension(51, _sized(shares))
     )

@@ -43,6 +43,7 @@ TO_EDGE: list[tuple[str, ToEdge, str]] = [
     ("hello", link.ControlHello(link.VERSION), "first message on a link"),
     ("hello/other-version", link.ControlHello(U32), "largest 32-bit number"),
     ("keepalive", link.Keepalive(), "a message without fields is a map with one empty map"),
+    ("report_stats", link.ReportStats(), "asked for when somebody looks"),
     (
         "open_session/full",
         link.OpenSession(U64, 3, ADDRESS4, ADDRESS6, 1400, 28800, 600, 15, 42, (ANY4, HTTPS6), SA, True),

@@ -85,6 +85,8 @@ pub enum ToEdge {
     Hello { version: u32 },
     /// Sent every 5 s; 30 s without any message count as a lost link.
     Keepalive {},
+    /// Asks for `stats` at once: somebody is looking.
+    ReportStats {},
     /// Creates a session, or replaces it in place under a new `generation`: the earlier
     /// generation's TLS connection, ESP keys and UDP peer are dropped, counters are kept.
     OpenSession {
@@ -255,8 +257,8 @@ pub enum FromEdge {
     },
     /// The outbound or inbound key nears the end of its sequence numbers.
     RekeyWanted { session: u64 },
-    /// Every 5 s: sessions with traffic since the last report, and what was dropped in total
-    /// since the edge started, by reason.
+    /// Every 5 s and when asked: sessions with traffic since the last report, and what was dropped
+    /// in total since the edge started, by reason.
     Stats {
         sessions: Vec<SessionState>,
         counters: Vec<(String, u64)>,

@@ -16,6 +16,7 @@ use serde_json::Value;
 const TO_EDGE: &[&str] = &[
     "hello",
     "keepalive",
+    "report_stats",
     "open_session",
     "attach",
     "frame",
@@ -41,6 +42,7 @@ fn name_to(message: &ToEdge) -> &'static str {
     match message {
         ToEdge::Hello { .. } => "hello",
         ToEdge::Keepalive {} => "keepalive",
+        ToEdge::ReportStats {} => "report_stats",
         ToEdge::OpenSession { .. } => "open_session",
         ToEdge::Attach { .. } => "attach",
         ToEdge::Frame { .. } => "frame",

@@ -157,10 +157,12 @@ async fn the_edge_serves_a_crowd_with_no_rights_left() {
         assert!(read_head(client).await.starts_with("HTTP/1.1 101 "));
         client.write_all(&frame(0x5597, 1, 0, &[0, 1, 2, 2])).await.unwrap();
     }
-    let mut heard = 0;
+    let mut heard = 0; let mut opened = std::collections::HashSet::new();
     while heard < CROWD {
         let n = control.try_next().await;
-        if n.is_none() { eprintln!("heard {heard}"); for _ in 0..4 { let mut l = String::new(); std::io::BufRead::read_line(&mut edge.errors, &mut l).unwrap(); eprint!("{l}"); } panic!(); }
+        if let Some(FromEdge::ConnOpened(o)) = &n { opened.insert(o.conn); }
+        if let Some(FromEdge::ConnClosed{conn, cause, ..}) = &n { eprintln!("closed {conn} {cause}"); }
+        if n.is_none() { eprintln!("heard {heard} opened {} ", opened.len()); panic!(); }
         if let Some(FromEdge::Frame { conn, .. }) = n {
             heard += 1;
             control.send(&ToEdge::Frame { conn, vendor: 0x5597, kind: 2, body: vec![0, 0, 0, 2] }).await;

@@ -163,6 +163,11 @@ class Keepalive:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportStats:
+    """Asks for Stats at once: somebody is looking."""
+
+
+@dataclass(frozen=True, slots=True)
 class OpenSession:
     """Creates a session, or replaces it in place under a new `generation`.
 
@@ -329,7 +334,7 @@ class RekeyWanted:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Every 5 s: sessions with traffic since the last report, and drops since the edge started."""
+    """Every 5 s and when asked: sessions with traffic since the last report, and drops since the edge started."""
 
     sessions: Annotated[tuple[SessionState, ...], Length(MAX_RECORD)]
     counters: Annotated[tuple[tuple[_Name, U64], ...], Length(1024)]
@@ -338,6 +343,7 @@ class Stats:
 ToEdge: TypeAlias = (
     ControlHello
     | Keepalive
+    | ReportStats
     | OpenSession
     | Attach
     | LinkFrame
@@ -355,6 +361,7 @@ FromEdge: TypeAlias = (
 _TO_EDGE: dict[str, type[ToEdge]] = {
     "hello": ControlHello,
     "keepalive": Keepalive,
+    "report_stats": ReportStats,
     "open_session": OpenSession,
     "attach": Attach,
     "frame": LinkFrame,

@@ -44,6 +44,7 @@ def operations(gateway: GatewayService, directory: DataDirectory, started: float
     """The table for LocalApi."""
 
     async def status(_: Mapping[str, Any]) -> dict[str, Any]:
+        await gateway.refresh()
         live = await gateway.live()
         return {
             "version": __version__,
@@ -56,6 +57,7 @@ def operations(gateway: GatewayService, directory: DataDirectory, started: float
         }
 
     async def list_sessions(_: Mapping[str, Any]) -> dict[str, Any]:
+        await gateway.refresh()
         now = time.time()
         return {"sessions": [describe(entry, now) for entry in await gateway.live()]}
 

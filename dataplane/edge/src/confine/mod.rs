@@ -106,6 +106,7 @@ impl Achieved {
 /// Confines the edge; `http_socket` is the one path it still connects to.
 pub fn edge(http_socket: &Path) -> Result<Achieved, ConfineError> {
     let bounding = privileges(None)?;
+    end_with_parent()?;
     // An exec would make the process dumpable again, but this profile has none.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|problem| ConfineError::new("PR_SET_DUMPABLE", problem))?;
@@ -119,9 +120,19 @@ pub fn program(profile: Profile, identity: Option<Identity>, paths: &Paths) -> R
     // Paths are opened before the change of user, rules made of them apply after it.
     let rules = files::Rules::new(profile, paths)?;
     let bounding = privileges(identity)?;
+    if profile == Profile::Control {
+        end_with_parent()?;
+    }
     let landlock = rules.enforce()?;
     filter::program()?;
     Ok(Achieved { profile, bounding, landlock })
+}
+
+/// A supervisor that was killed leaves nothing running behind it. Survives the exec of a program
+/// that is not set-uid; a change of user would clear it, so it comes after that.
+fn end_with_parent() -> Result<(), ConfineError> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .map_err(|problem| ConfineError::new("PR_SET_PDEATHSIG", problem))
 }
 
 /// What all profiles share.

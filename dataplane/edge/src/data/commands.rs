@@ -13,6 +13,7 @@ pub(super) fn apply(order: ToEdge, book: &mut Book, ports: &[Port], now: u64) {
     match order {
         // These two are the front's, and mean nothing here.
         ToEdge::Hello { .. } | ToEdge::Keepalive {} => {}
+        ToEdge::ReportStats {} => book.hurry_report(now),
         ToEdge::OpenSession {
             session,
             generation,

@@ -108,6 +108,7 @@ impl Downlink {
             .by_address(destination)
             .ok_or(Discard::NoSession)?;
         let session = book.sessions.get_mut(slot).ok_or(Discard::NoSession)?;
+        book.report.busy(slot, session);
         let length = session
             .gate
             .inbound(packet, now)
@@ -147,7 +148,6 @@ impl Downlink {
             session.active = now;
             session.traffic.packets_out += gone.packets;
             session.traffic.bytes_out += gone.bytes;
-            book.report.busy(slot, session);
         }
         result
     }

@@ -485,6 +485,11 @@ impl Book {
         }
     }
 
+    /// Makes the next report go out with the next [`tick`](Self::tick).
+    pub(super) fn hurry_report(&mut self, now: u64) {
+        self.report.hurry(now);
+    }
+
     /// Does everything that is due. True when a report went out.
     pub(super) fn tick(&mut self, now: u64) -> bool {
         while let Some(booking) = self.timers.due(now) {

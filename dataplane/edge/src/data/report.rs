@@ -11,7 +11,7 @@ use super::table::Table;
 /// Takes messages for the control plane; must not block.
 pub(super) type Up = Box<dyn FnMut(FromEdge) + Send>;
 
-/// Time between two reports of traffic and counters, in ms.
+/// Time between two reports of traffic and counters that nobody asked for, in ms.
 const INTERVAL: u64 = 5000;
 
 pub(super) struct Report {
@@ -80,6 +80,11 @@ impl Report {
 
     pub(super) fn rekey_wanted(&mut self, session: u64) {
         (self.up)(FromEdge::RekeyWanted { session });
+    }
+
+    /// Makes the next report due now.
+    pub(super) fn hurry(&mut self, now: u64) {
+        self.next = now;
     }
 
     /// When the next report is due.

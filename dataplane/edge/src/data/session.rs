@@ -10,7 +10,7 @@ use super::path::Path;
 
 /// How long to hold a change of transport or peer back after the last one was told, in ms: a
 /// client that flaps must not flood the control plane.
-const QUIET_AFTER_NEWS: u64 = 1000;
+const QUIET_AFTER_NEWS: u64 = 200;
 
 /// Time limits in ms on the thread's clock.
 #[derive(Clone, Copy, Debug)]

@@ -305,6 +305,7 @@ fn deliver(
     now: u64,
 ) -> Result<(), Discard> {
     let packet = buffer.get_mut(range.clone()).ok_or(Discard::TooShort)?;
+    report.busy(slot, session);
     let length = session
         .gate
         .outbound(packet, now)
@@ -314,7 +315,6 @@ fn deliver(
     session.active = now;
     session.traffic.packets_in += 1;
     session.traffic.bytes_in += length as u64;
-    report.busy(slot, session);
     tun.offer(buffer, range.start..range.start + length, counts);
     Ok(())
 }

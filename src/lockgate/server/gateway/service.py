@@ -7,6 +7,7 @@ from then on, then the edge, so that its packets stop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from lockgate.server.sessions import Opened, Sessions
 log = structlog.get_logger("gateway")
 
 SIGN_IN_PATIENCE = 180.0  # seconds for a person to answer everything; the edge has the same limit
+REPORT_PATIENCE = 1.0  # seconds somebody who looks at the sessions waits for the edge
 HOUSEKEEPING_INTERVAL = 1.0  # seconds between looks at deadlines
 
 # if-t-tls.md, section 8.8; any code but 0x0d and 0x0e is shown as a number.
@@ -102,6 +104,7 @@ class GatewayService:
         self._tunnel_of_conn: dict[int, Tunnel] = {}
         self._rekeys: dict[int, asyncio.TimerHandle] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._fresh = asyncio.Event()  # a report came since it was asked for
         self.counters: dict[str, int] = {}
 
     # -- running -----------------------------------------------------------------------------------
@@ -141,6 +144,14 @@ class GatewayService:
                 await self.end(session.id, cause)
 
     # -- what administrators see and do ------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Brings traffic, transports and counters up to date, if the edge answers in time."""
+        self._fresh.clear()
+        self._link.send(edge_link.ReportStats())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REPORT_PATIENCE if self._link.is_up else 0):
+                await self._fresh.wait()
 
     async def live(self) -> list[LiveSession]:
         """Every session that is not over, oldest first."""
@@ -304,6 +315,7 @@ class GatewayService:
             tunnel.quiet_since = now - state.quiet
             seen[state.session] = tunnel.quiet_since
         self.counters = dict(counters)
+        self._fresh.set()
         if seen:
             self._spawn(self._sessions.note_activity(seen), "activity")
 
