@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.bench import machine, signins, tables, traffic, tunnels
+from tests.bench import machine, signins, tables, tunnels
 from tests.bench.load import LoadTool, binary
 from tests.bench.ocserv import Ocserv
 from tests.bench.results import Results
@@ -30,7 +30,6 @@ class Bench:
         self.ocserv: Ocserv | None = None
         self.default: Gateway | None = None
         self.light: Gateway | None = None
-        traffic.serve(lab.intranet)
         if "ocserv" in options.only:
             with self.results.attempt("ocserv"):
                 self.ocserv = Ocserv(lab.gateway)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.lab import Host, LabError, Program, wait_for
+from tests.lab import Host, LabError, wait_for
 from tests.lab.topology import INTRANET4
 
 UP, DOWN = "up", "down"
@@ -25,18 +25,19 @@ class Transfer:
     gbit: float  # 10^9 bits per second
 
 
-def serve(intranet: Host) -> Program:
-    """iperf3's other end; waits until it listens."""
-    program = intranet.start(["iperf3", "--server", "--forceflush", "--port", str(_PORT)], "iperf3")
-    program.wait_log("Server listening")
-    return program
-
-
-def transfer(client: Host, direction: str, seconds: int) -> Transfer:
+def transfer(client: Host, intranet: Host, direction: str, seconds: int) -> Transfer:
     """One TCP stream for so many seconds."""
-    command = ["iperf3", "--client", INTRANET4, "--port", str(_PORT), "--time", str(seconds), "--json"]
-    command += ["--connect-timeout", "5000", *(["--reverse"] if direction == DOWN else [])]
-    done = client.run(command, deadline=seconds + 20, check=False)
+    # A server for each: one that has not noticed the end of a stream refuses the next.
+    server = intranet.start(
+        ["iperf3", "--server", "--one-off", "--forceflush", "--port", str(_PORT)], "iperf3"
+    )
+    try:
+        server.wait_log("Server listening")
+        command = ["iperf3", "--client", INTRANET4, "--port", str(_PORT), "--time", str(seconds), "--json"]
+        command += ["--connect-timeout", "5000", *(["--reverse"] if direction == DOWN else [])]
+        done = client.run(command, deadline=seconds + 20, check=False)
+    finally:
+        server.stop()
     try:
         result = json.loads(done.stdout)
     except ValueError:

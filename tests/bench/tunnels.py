@@ -139,7 +139,7 @@ def measure(lab: Lab, results: Results, row: str, opener: Opener, seconds: int) 
 def _one_way(lab: Lab, results: Results, row: str, path: Path, direction: str, seconds: int) -> None:
     before = interface_bytes(lab.client, path.client.tun) if path.client else 0
     with CpuMeter(path.groups) as meter:
-        moved = transfer(lab.client, direction, seconds)
+        moved = transfer(lab.client, lab.intranet, direction, seconds)
     if path.client and interface_bytes(lab.client, path.client.tun) - before < moved.received:
         raise LabError("the stream did not go through the tunnel")
     results.add(row, direction, moved.gbit)

@@ -36,11 +36,12 @@ def test_everything_passes_both_ways(lab: Lab, gateway: Gateway, client: OpenCon
         lab.client.run(lab.client.python("tests.lab.probe", "tcp", inside, "7", "300000"))
         download(lab.client, lab.intranet, inside, SIZE)
         upload(lab.client, lab.intranet, inside, SIZE)
-    intranet.serve(lab.client, 1000)
+    here = intranet.serve(lab.client, 1000)
     for address in (client.address4, client.address6):
         assert lab.intranet.ping(address, count=5)
         lab.intranet.run(lab.intranet.python("tests.lab.probe", "udp", address, "7", "1200", "20"))
         lab.intranet.run(lab.intranet.python("tests.lab.probe", "tcp", address, "7", "300000"))
+    here.stop()
     assert client.transport() == transport
     session = gateway.session_of(client.user)
     assert session["addresses"] == client.addresses()

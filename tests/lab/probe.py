@@ -1,6 +1,8 @@
 """`python -m tests.lab.probe WHAT …`: small senders that no stock program offers.
 
-    udp ADDRESS PORT SIZE [COUNT]     send datagrams to an echo, succeed when every one came back unchanged
+    udp ADDRESS PORT SIZE [COUNT]     send datagrams to an echo, succeed when every one came back unchanged;
+                                      one without an answer is sent again, five times in all
+    udp-silent ADDRESS PORT SIZE      succeed when no answer comes within a second
     tcp ADDRESS PORT SIZE             the same over one TCP connection
     raw HEX…                          send whole IP packets (version nibble first) as they are, by routing
     raw-dev INTERFACE HEX…            the same through one interface, whatever the routing says
@@ -10,6 +12,7 @@ The functions below build packets for `raw`. Sums are right, so that only what a
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -62,13 +65,28 @@ def _family(address: str) -> socket.AddressFamily:
 
 def _udp(address: str, port: int, size: int, count: int) -> None:
     with socket.socket(_family(address), socket.SOCK_DGRAM) as peer:
-        peer.settimeout(5)
+        peer.settimeout(1)
         peer.connect((address, port))
         for _ in range(count):
-            data = os.urandom(size)
-            peer.send(data)
-            if peer.recv(65535) != data:
-                sys.exit("the echo differs")
+            data, answer = os.urandom(size), b""
+            # The first large answer may be what teaches the echo's host the size that passes.
+            for _attempt in range(5):
+                peer.send(data)
+                with contextlib.suppress(TimeoutError):
+                    answer = peer.recv(65535)
+                    break
+            if answer != data:
+                sys.exit("the echo differs" if answer else "no echo")
+
+
+def _udp_silent(address: str, port: int, size: int) -> None:
+    with socket.socket(_family(address), socket.SOCK_DGRAM) as peer:
+        peer.settimeout(1)
+        peer.connect((address, port))
+        peer.send(os.urandom(size))
+        with contextlib.suppress(TimeoutError):
+            peer.recv(65535)
+            sys.exit("an answer came")
 
 
 def _tcp(address: str, port: int, size: int) -> None:
@@ -107,6 +125,8 @@ def main(what: str, *arguments: str) -> None:
             _udp(
                 arguments[0], int(arguments[1]), int(arguments[2]), int(arguments[3]) if arguments[3:] else 1
             )
+        case "udp-silent":
+            _udp_silent(arguments[0], int(arguments[1]), int(arguments[2]))
         case "tcp":
             _tcp(arguments[0], int(arguments[1]), int(arguments[2]))
         case "raw":

@@ -62,6 +62,8 @@ class Program:
     def stop(self, number: signal.Signals = signal.SIGTERM, *, deadline: float = 10.0) -> int:
         """End it: politely, by force at the deadline."""
         self.send(number)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         try:
             return self.process.wait(deadline)
         except subprocess.TimeoutExpired:

@@ -137,7 +137,8 @@ impl Bootstrap {
         if text.len() > MAX_DOCUMENT {
             return Err(error(format!("longer than {MAX_DOCUMENT} bytes")));
         }
-        let document: Document = serde_json::from_slice(&text).map_err(|problem| error(describe(&problem)))?;
+        let document: Document =
+            serde_json::from_slice(&text).map_err(|problem| error(describe(&problem)))?;
         document.open()
     }
 }
@@ -169,7 +170,10 @@ impl Document {
         let reserved = self
             .reserved
             .iter()
-            .map(|text| text.parse().map_err(|problem| error(format!("reserved: {text:?}: {problem}"))))
+            .map(|text| {
+                text.parse()
+                    .map_err(|problem| error(format!("reserved: {text:?}: {problem}")))
+            })
             .collect::<Result<Vec<Network>, _>>()?;
         let certificates = self
             .certificates
@@ -185,7 +189,9 @@ impl Document {
         let mut inherited = Inherited::default();
         let mut take = |name: &str, number: RawFd| {
             inherited.take(number).map_err(|problem| {
-                error(format!("{name}: descriptor {number} was not handed over (twice): {problem}"))
+                error(format!(
+                    "{name}: descriptor {number} was not handed over (twice): {problem}"
+                ))
             })
         };
         let mut listeners = Vec::new();
@@ -210,9 +216,11 @@ impl Document {
         let link = take("link_fd", self.link_fd)?;
         expect_socket("link_fd", &link, SocketType::STREAM, true)?;
         let link = UnixListener::from(link);
-        link.local_addr().map_err(|_| error("link_fd: not a Unix socket"))?;
+        link.local_addr()
+            .map_err(|_| error("link_fd: not a Unix socket"))?;
         let nonblocking = |name: &str, result: std::io::Result<()>| {
-            result.map_err(|problem| error(format!("{name}: cannot be made nonblocking: {problem}")))
+            result
+                .map_err(|problem| error(format!("{name}: cannot be made nonblocking: {problem}")))
         };
         nonblocking("link_fd", link.set_nonblocking(true))?;
         for (listener, _) in &listeners {
@@ -228,7 +236,9 @@ impl Document {
             tls,
             reserved,
             limits: self.limits,
-            control_uid: self.control_uid.unwrap_or_else(|| rustix::process::getuid().as_raw()),
+            control_uid: self
+                .control_uid
+                .unwrap_or_else(|| rustix::process::getuid().as_raw()),
         })
     }
 }
@@ -243,7 +253,8 @@ fn expect_socket(
     kind: SocketType,
     listening: bool,
 ) -> Result<(), BootstrapError> {
-    let found = sockopt::socket_type(&socket).map_err(|_| error(format!("{name}: not a socket")))?;
+    let found =
+        sockopt::socket_type(&socket).map_err(|_| error(format!("{name}: not a socket")))?;
     if found != kind {
         return Err(error(format!("{name}: the wrong type of socket")));
     }
@@ -300,14 +311,42 @@ mod tests {
     fn errors_name_the_key_and_never_a_secret() {
         let rows: &[(&str, serde_json::Value, &str)] = &[
             ("listeners", serde_json::json!([]), "listeners is empty"),
-            ("reserved", serde_json::json!(["10.0.0.1/8"]), "reserved: \"10.0.0.1/8\""),
-            ("http_socket", serde_json::json!("run/http"), "http_socket must be an absolute path"),
-            ("tun_fd", serde_json::json!(1), "tun_fd: descriptor 1 was not handed over"),
-            ("link_fd", serde_json::json!(987_654), "link_fd: descriptor 987654 was not handed over"),
-            ("limits", serde_json::json!({"head_bytes": 1}), "limits.head_bytes is 1"),
-            ("limits", serde_json::json!({"head": 1}), "unknown field `head`"),
+            (
+                "reserved",
+                serde_json::json!(["10.0.0.1/8"]),
+                "reserved: \"10.0.0.1/8\"",
+            ),
+            (
+                "http_socket",
+                serde_json::json!("run/http"),
+                "http_socket must be an absolute path",
+            ),
+            (
+                "tun_fd",
+                serde_json::json!(1),
+                "tun_fd: descriptor 1 was not handed over",
+            ),
+            (
+                "link_fd",
+                serde_json::json!(987_654),
+                "link_fd: descriptor 987654 was not handed over",
+            ),
+            (
+                "limits",
+                serde_json::json!({"head_bytes": 1}),
+                "limits.head_bytes is 1",
+            ),
+            (
+                "limits",
+                serde_json::json!({"head": 1}),
+                "unknown field `head`",
+            ),
             ("tls_minimum", serde_json::json!("1.1"), "wrong kind"),
-            ("certificates", serde_json::json!([]), "certificates: at least one is needed"),
+            (
+                "certificates",
+                serde_json::json!([]),
+                "certificates: at least one is needed",
+            ),
             ("certificates", serde_json::json!("SECRET"), "wrong kind"),
             ("surprise", serde_json::json!(1), "unknown field `surprise`"),
         ];
@@ -321,11 +360,24 @@ mod tests {
         let mut mixed = document();
         mixed["certificates"][0]["key"] = certificate()["key"].clone();
         let text = read(&mixed).unwrap_err().to_string();
-        assert!(text.contains("certificates[0]: the key does not belong to"), "{text}");
+        assert!(
+            text.contains("certificates[0]: the key does not belong to"),
+            "{text}"
+        );
         let mut wrong = document();
         wrong["udp"][0]["fd"] = wrong["listeners"][0]["fd"].clone();
         assert!(read(&wrong).unwrap_err().to_string().contains("udp[0].fd"));
-        assert!(Bootstrap::read(&b"{"[..]).unwrap_err().to_string().contains("not JSON at line 1"));
-        assert!(read(&serde_json::json!({"a": "x".repeat(MAX_DOCUMENT)})).unwrap_err().0.contains("longer"));
+        assert!(
+            Bootstrap::read(&b"{"[..])
+                .unwrap_err()
+                .to_string()
+                .contains("not JSON at line 1")
+        );
+        assert!(
+            read(&serde_json::json!({"a": "x".repeat(MAX_DOCUMENT)}))
+                .unwrap_err()
+                .0
+                .contains("longer")
+        );
     }
 }

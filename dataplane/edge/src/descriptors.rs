@@ -54,8 +54,14 @@ mod tests {
         let mut inherited = Inherited::default();
         let owned = inherited.take(number).unwrap();
         assert!(fcntl_getfd(&owned).unwrap().contains(FdFlags::CLOEXEC));
-        assert_eq!(inherited.take(number).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            inherited.take(number).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
         assert!(inherited.take(1).is_err());
-        assert_eq!(inherited.take(1_000_000).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(
+            inherited.take(1_000_000).unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
     }
 }

@@ -39,11 +39,13 @@ impl Level {
 /// Starts the writing thread; lines before that are written directly.
 pub fn start() -> std::io::Result<()> {
     let (sender, lines) = sync_channel::<String>(QUEUE);
-    std::thread::Builder::new().name("log".to_owned()).spawn(move || {
-        for line in lines {
-            write(&line);
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || {
+            for line in lines {
+                write(&line);
+            }
+        })?;
     // A second call keeps the first writer: there is one standard error.
     let _ = LINES.set(sender);
     Ok(())
@@ -51,7 +53,13 @@ pub fn start() -> std::io::Result<()> {
 
 /// Logs `event`, a fixed name that never changes, with its facts.
 pub fn line(level: Level, event: &'static str, facts: Value) {
-    let text = render(level, event, facts, SystemTime::now(), LOST.swap(0, Ordering::Relaxed));
+    let text = render(
+        level,
+        event,
+        facts,
+        SystemTime::now(),
+        LOST.swap(0, Ordering::Relaxed),
+    );
     match LINES.get() {
         None => write(&text),
         Some(lines) => {
@@ -89,7 +97,10 @@ pub struct Seldom {
 
 impl Seldom {
     pub const fn new(every: Duration) -> Self {
-        Self { every, last: std::sync::Mutex::new((None, 0)) }
+        Self {
+            every,
+            last: std::sync::Mutex::new((None, 0)),
+        }
     }
 
     pub fn warning(&self, event: &'static str, facts: Value) {
@@ -145,7 +156,11 @@ fn timestamp(now: SystemTime) -> String {
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
     format!(
         "{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
         era * 400 + year + carry,

@@ -19,7 +19,10 @@ self-check  says what this kernel offers for speed and confinement
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let words: Vec<_> = arguments.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    let words: Vec<_> = arguments
+        .iter()
+        .map(|word| word.to_str().unwrap_or_default())
+        .collect();
     match words.as_slice() {
         ["run"] => run::run(),
         ["confine", ..] => confine::command::run(arguments.get(1..).unwrap_or_default()),

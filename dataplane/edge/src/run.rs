@@ -49,7 +49,11 @@ pub fn run() -> ExitCode {
 }
 
 fn cannot_start(reason: &str) -> ExitCode {
-    log::last_line(log::Level::Error, "cannot-start", serde_json::json!({"reason": reason}));
+    log::last_line(
+        log::Level::Error,
+        "cannot-start",
+        serde_json::json!({"reason": reason}),
+    );
     ExitCode::from(1)
 }
 
@@ -71,7 +75,10 @@ fn serve(bootstrap: Bootstrap) -> std::io::Result<ExitCode> {
         clock: Box::new(Monotonic::start()),
     };
     let (data, thread) = data::spawn(config, move |message| up.send(message))?;
-    let directory = Arc::new(Directory::new(bootstrap.limits.queue_bytes, refusals.clone()));
+    let directory = Arc::new(Directory::new(
+        bootstrap.limits.queue_bytes,
+        refusals.clone(),
+    ));
     let (edge, seed) = (u64::from_ne_bytes(random()?), random()?);
     let link = LinkServer {
         // Made nonblocking by `Bootstrap`, as the runtime wants it.
@@ -137,7 +144,11 @@ async fn until_the_end(
     log::info("stopping", serde_json::json!({"signal": name}));
     data.send(ToData::Shutdown);
     if tokio::time::timeout(STOP, ended).await.is_err() {
-        log::last_line(log::Level::Error, "data-thread-stuck", serde_json::json!({}));
+        log::last_line(
+            log::Level::Error,
+            "data-thread-stuck",
+            serde_json::json!({}),
+        );
         return Ok(ExitCode::from(70));
     }
     log::last_line(log::Level::Info, "stopped", serde_json::json!({}));
@@ -158,7 +169,13 @@ fn random<const N: usize>() -> std::io::Result<[u8; N]> {
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let found = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: found.maximum, maximum: found.maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: found.maximum,
+            maximum: found.maximum,
+        },
+    );
 }
 
 /// A panic in a task of the front costs that connection. The data thread is different: sessions
@@ -167,7 +184,10 @@ fn exit_when_the_data_thread_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("unnamed").to_owned();
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         // The message is left out: it may quote what was being handled.
         let facts = serde_json::json!({"thread": name, "place": place});
         log::last_line(log::Level::Error, "panic", facts);

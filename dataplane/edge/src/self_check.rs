@@ -50,6 +50,7 @@ fn udp_segments() -> (usize, usize) {
 fn user_namespaces() -> bool {
     let setting = |path: &str| std::fs::read_to_string(path).ok();
     let most = setting("/proc/sys/user/max_user_namespaces").is_some_and(|text| text.trim() != "0");
-    let denied = setting("/proc/sys/kernel/unprivileged_userns_clone").is_some_and(|text| text.trim() == "0");
+    let denied = setting("/proc/sys/kernel/unprivileged_userns_clone")
+        .is_some_and(|text| text.trim() == "0");
     most && !denied
 }

@@ -30,13 +30,17 @@ fn tried() {
         "tcp" => std::net::TcpListener::bind("127.0.0.1:0").is_ok(),
         "udp" => std::net::UdpSocket::bind("127.0.0.1:0").is_ok(),
         "unix" => std::os::unix::net::UnixStream::pair().is_ok(),
-        "thread" => std::thread::Builder::new().spawn(|| 1).is_ok_and(|thread| thread.join().is_ok()),
+        "thread" => std::thread::Builder::new()
+            .spawn(|| 1)
+            .is_ok_and(|thread| thread.join().is_ok()),
         "exec" => Command::new("/bin/true").status().is_ok(),
         "priority" => rustix::process::setpriority_process(None, 5).is_ok(),
         "kill" => rustix::process::kill_process(parent, rustix::process::Signal::CONT).is_ok(),
         "chroot" => rustix::process::chroot("/").is_ok(),
         "ptrace" => ptrace(),
-        "mount" => rustix::mount::mount_change("/", rustix::mount::MountPropagationFlags::PRIVATE).is_ok(),
+        "mount" => {
+            rustix::mount::mount_change("/", rustix::mount::MountPropagationFlags::PRIVATE).is_ok()
+        }
         "panic" => std::panic::catch_unwind(|| panic!("as planned")).is_err(),
         "abort" => std::process::abort(),
         other => panic!("{other}"),
@@ -84,7 +88,11 @@ fn the_edge_may_do_what_it_needs_and_nothing_else() {
 fn what_only_an_intruder_tries_ends_the_edge() {
     for what in ["ptrace", "mount", "chroot"] {
         let output = try_in_child(what);
-        assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{what}: {output:?}");
+        assert_eq!(
+            output.status.signal(),
+            Some(libc::SIGSYS),
+            "{what}: {output:?}"
+        );
     }
     // Starting a program begins with a new process, which fails already.
     assert_eq!(try_in_child("exec").status.code(), Some(DENIED));
@@ -107,15 +115,28 @@ fn programs_run_without_capabilities_and_only_in_their_files() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().display();
     for profile in ["supervisor", "control"] {
-        let output = script(profile, directory.path(), "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; ulimit -c");
+        let output = script(
+            profile,
+            directory.path(),
+            "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; ulimit -c",
+        );
         let text = String::from_utf8(output.stdout).unwrap();
-        for line in ["CapInh:\t0000000000000000", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000",
-            "CapAmb:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        for line in [
+            "CapInh:\t0000000000000000",
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "CapAmb:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ] {
             assert!(text.contains(line), "{profile}: {line} not in {text}");
         }
         assert!(text.ends_with("\n0\n"), "{text}");
         let log: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
-        assert_eq!((log["event"].as_str(), log["profile"].as_str()), (Some("confined"), Some(profile)));
+        assert_eq!(
+            (log["event"].as_str(), log["profile"].as_str()),
+            (Some("confined"), Some(profile))
+        );
 
         let works = [
             format!("echo x > {path}/{profile} && cat {path}/{profile} && rm {path}/{profile}"),
@@ -141,7 +162,10 @@ fn programs_run_without_capabilities_and_only_in_their_files() {
         }
     }
     // Without --read not even the program itself can be executed.
-    let output = Command::new(PROGRAM).args(["confine", "--profile", "control", "--", "/bin/true"]).output().unwrap();
+    let output = Command::new(PROGRAM)
+        .args(["confine", "--profile", "control", "--", "/bin/true"])
+        .output()
+        .unwrap();
     if confine::landlock_abi() > 0 {
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).contains("cannot execute /bin/true"));
@@ -151,12 +175,33 @@ fn programs_run_without_capabilities_and_only_in_their_files() {
 #[test]
 fn a_namespace_with_one_user_is_enough() {
     // Where user namespaces are forbidden there is nothing to show.
-    let unshare = |rest: &[&str]| Command::new("unshare").args(["-U", "-r"]).args(rest).output().unwrap();
+    let unshare = |rest: &[&str]| {
+        Command::new("unshare")
+            .args(["-U", "-r"])
+            .args(rest)
+            .output()
+            .unwrap()
+    };
     if !unshare(&["true"]).status.success() {
         return;
     }
-    let output = unshare(&[PROGRAM, "confine", "--profile", "control", "--read", "/", "--", "/bin/grep", "CapEff", "/proc/self/status"]);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "CapEff:\t0000000000000000\n", "{output:?}");
+    let output = unshare(&[
+        PROGRAM,
+        "confine",
+        "--profile",
+        "control",
+        "--read",
+        "/",
+        "--",
+        "/bin/grep",
+        "CapEff",
+        "/proc/self/status",
+    ]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "CapEff:\t0000000000000000\n",
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -165,16 +210,37 @@ fn root_becomes_the_user_it_is_told() {
         return;
     }
     let output = Command::new(PROGRAM)
-        .args(["confine", "--profile", "control", "--uid", "65534", "--gid", "65534", "--read", "/", "--"])
+        .args([
+            "confine",
+            "--profile",
+            "control",
+            "--uid",
+            "65534",
+            "--gid",
+            "65534",
+            "--read",
+            "/",
+            "--",
+        ])
         .args(["/bin/sh", "-c", "id -u; id -g; id -G; cat /etc/shadow"])
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "65534\n65534\n65534\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "65534\n65534\n65534\n"
+    );
     assert!(!output.status.success());
     // Somebody without rights cannot become anybody, and keeps working without that.
     let nobody = |rest: &[&str]| {
         Command::new("setpriv")
-            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"])
+            .args([
+                "--reuid",
+                "65534",
+                "--regid",
+                "65534",
+                "--clear-groups",
+                "--inh-caps=-all",
+            ])
             .arg(PROGRAM)
             .args(["confine", "--profile", "control", "--read", "/"])
             .args(rest)
@@ -184,5 +250,9 @@ fn root_becomes_the_user_it_is_told() {
     let refused = nobody(&["--uid", "0", "--gid", "0", "--", "/bin/true"]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     let works = nobody(&["--", "/bin/grep", "CapEff", "/proc/self/status"]);
-    assert_eq!(String::from_utf8_lossy(&works.stdout), "CapEff:\t0000000000000000\n", "{works:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&works.stdout),
+        "CapEff:\t0000000000000000\n",
+        "{works:?}"
+    );
 }

@@ -3,11 +3,10 @@
 
 mod common;
 
-use common::{Edge, Options, echoed, read_all, until};
+use common::{Edge, Options, echoed, read_all, say, until};
 use lockgate_edge::front::admission::Kind;
 use lockgate_edge::front::limits::Limits;
 use lockgate_edge::front::refusal::Refusal;
-use tokio::io::AsyncWriteExt;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\n\r\n";
 
@@ -23,7 +22,11 @@ fn seen(echo: &serde_json::Value, name: &str) -> Vec<String> {
 }
 
 async fn edge_with(limits: Limits) -> Edge {
-    let edge = Edge::start(Options { limits, ..Options::default() }).await;
+    let edge = Edge::start(Options {
+        limits,
+        ..Options::default()
+    })
+    .await;
     edge.echo_server();
     edge
 }
@@ -41,8 +44,10 @@ async fn requests_reach_the_control_plane_with_facts_nobody_outside_can_set() {
     for (address, listener) in [(edge.address, "gateway"), (edge.admin, "admin")] {
         let mut stream = edge.tls(address).await;
         let peer = stream.get_ref().0.local_addr().unwrap();
-        let request = format!("GET /a/b?c=%2e HTTP/1.1\r\nHost: gw.test\r\nAccept: x\r\nCookie: a=1\r\n{spoofed}\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
+        let request = format!(
+            "GET /a/b?c=%2e HTTP/1.1\r\nHost: gw.test\r\nAccept: x\r\nCookie: a=1\r\n{spoofed}\r\n"
+        );
+        say(&mut stream, request.as_bytes()).await;
         let response = read_all(&mut stream).await;
         let (head, _) = response.split_once("\r\n\r\n").unwrap();
         assert!(!head.contains("x-lockgate"), "{head}");
@@ -67,15 +72,28 @@ async fn requests_reach_the_control_plane_with_facts_nobody_outside_can_set() {
 
 #[tokio::test]
 async fn bodies_are_streamed_and_trailers_dropped() {
-    let edge = edge_with(Limits { body_bytes: 10_000, ..easy() }).await;
-    let post = |rest: &str| format!("POST / HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\n{rest}");
+    let edge = edge_with(Limits {
+        body_bytes: 10_000,
+        ..easy()
+    })
+    .await;
+    let post =
+        |rest: &str| format!("POST / HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\n{rest}");
     let sized = post(&format!("Content-Length: 9000\r\n\r\n{}", "x".repeat(9000)));
     assert_eq!(echoed(&edge.ask(&sized).await)["body"], 9000);
-    let chunked = post("Transfer-Encoding: chunked\r\nTrailer: X-Lockgate-Peer\r\n\r\n3\r\nabc\r\n0\r\nX-Lockgate-Peer: 6.6.6.6:6\r\n\r\n");
+    let chunked = post(
+        "Transfer-Encoding: chunked\r\nTrailer: X-Lockgate-Peer\r\n\r\n3\r\nabc\r\n0\r\nX-Lockgate-Peer: 6.6.6.6:6\r\n\r\n",
+    );
     let echo = echoed(&edge.ask(&chunked).await);
-    assert_eq!((echo["body"].as_u64(), echo["trailers"].as_u64()), (Some(3), Some(0)));
+    assert_eq!(
+        (echo["body"].as_u64(), echo["trailers"].as_u64()),
+        (Some(3), Some(0))
+    );
     assert_eq!(seen(&echo, "x-lockgate-peer").len(), 1);
-    let large = post(&format!("Content-Length: 20000\r\n\r\n{}", "x".repeat(20_000)));
+    let large = post(&format!(
+        "Content-Length: 20000\r\n\r\n{}",
+        "x".repeat(20_000)
+    ));
     let response = edge.ask(&large).await;
     assert!(!response.starts_with("HTTP/1.1 200"), "{response}");
     until(|| edge.refusals.of(Refusal::BodyTooLarge) == 1).await;
@@ -133,30 +151,54 @@ async fn nothing_follows_on_a_connection_that_is_no_longer_watched() {
     let first = "POST /1 HTTP/1.1\r\nHost: gw.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let second = "GET /2 HTTP/1.1\nHost: gw.test\n\n";
     let response = edge.ask(&format!("{first}{second}")).await;
-    assert!(response.contains("\"target\":\"/1\"") && !response.contains("/2"), "{response}");
-    let websocket = "GET /1 HTTP/1.1\r\nHost: gw.test\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+    assert!(
+        response.contains("\"target\":\"/1\"") && !response.contains("/2"),
+        "{response}"
+    );
+    let websocket =
+        "GET /1 HTTP/1.1\r\nHost: gw.test\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
     let response = edge.ask(&format!("{websocket}{second}")).await;
-    assert!(response.contains("\"target\":\"/1\"") && !response.contains("/2"), "{response}");
+    assert!(
+        response.contains("\"target\":\"/1\"") && !response.contains("/2"),
+        "{response}"
+    );
 }
 
 #[tokio::test]
 async fn heads_have_a_size_and_a_number_of_lines() {
     let edge = edge_with(easy()).await;
-    let long = format!("GET / HTTP/1.1\r\nHost: gw.test\r\nX: {}\r\n\r\n", "y".repeat(20_000));
+    let long = format!(
+        "GET / HTTP/1.1\r\nHost: gw.test\r\nX: {}\r\n\r\n",
+        "y".repeat(20_000)
+    );
     let endless = format!("GET /{}", "y".repeat(40_000));
-    let many = format!("GET / HTTP/1.1\r\nHost: gw.test\r\n{}\r\n", "X: y\r\n".repeat(70));
+    let many = format!(
+        "GET / HTTP/1.1\r\nHost: gw.test\r\n{}\r\n",
+        "X: y\r\n".repeat(70)
+    );
     for head in [long, endless, many] {
         let response = edge.ask(&head).await;
-        assert!(response.is_empty() || response.starts_with("HTTP/1.1 4"), "{response}");
+        assert!(
+            response.is_empty() || response.starts_with("HTTP/1.1 4"),
+            "{response}"
+        );
     }
     assert!(edge.refusals.of(Refusal::BadHead) >= 2);
-    let fits = format!("GET / HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\nX: {}\r\n\r\n", "y".repeat(12_000));
+    let fits = format!(
+        "GET / HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\nX: {}\r\n\r\n",
+        "y".repeat(12_000)
+    );
     echoed(&edge.ask(&fits).await);
 }
 
 #[tokio::test]
 async fn slow_heads_and_bodies_run_out_of_time() {
-    let limits = Limits { head_seconds: 1, tls_seconds: 1, http_idle_seconds: 1, ..easy() };
+    let limits = Limits {
+        head_seconds: 1,
+        tls_seconds: 1,
+        http_idle_seconds: 1,
+        ..easy()
+    };
     let edge = edge_with(limits).await;
     assert_eq!(edge.ask("GET / HTTP/1.1\r\nHost: gw").await, "");
     assert_eq!(edge.refusals.of(Refusal::HeadTimeout), 1);
@@ -179,7 +221,10 @@ async fn a_missing_control_plane_is_said_in_plain_words() {
     let ask = || edge.ask(GET);
     let response = ask().await;
     assert!(response.starts_with("HTTP/1.1 503"), "{response}");
-    assert!(response.contains("retry-after: 5\r\n") && response.contains("starting"), "{response}");
+    assert!(
+        response.contains("retry-after: 5\r\n") && response.contains("starting"),
+        "{response}"
+    );
     // The socket is there, but nobody behind it.
     drop(std::os::unix::net::UnixListener::bind(&edge.http_socket).unwrap());
     assert!(ask().await.starts_with("HTTP/1.1 503"));
@@ -190,12 +235,21 @@ async fn a_missing_control_plane_is_said_in_plain_words() {
 
 #[tokio::test]
 async fn one_address_has_a_number_of_connections() {
-    let edge = edge_with(Limits { http_per_address: 3, http_idle_seconds: 600, ..easy() }).await;
+    let edge = edge_with(Limits {
+        http_per_address: 3,
+        http_idle_seconds: 600,
+        ..easy()
+    })
+    .await;
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut stream = edge.tls(edge.address).await;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: gw.test\r\n\r\n").await.unwrap();
-        assert!(common::read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
+        say(&mut stream, b"GET / HTTP/1.1\r\nHost: gw.test\r\n\r\n").await;
+        assert!(
+            common::read_head(&mut stream)
+                .await
+                .starts_with("HTTP/1.1 200")
+        );
         held.push(stream);
     }
     let response = edge.ask(GET).await;
@@ -228,7 +282,11 @@ async fn a_crowd_that_never_speaks_leaves_others_served() {
 
 #[tokio::test]
 async fn a_crowd_from_everywhere_does_not_keep_the_newest_out() {
-    let edge = edge_with(Limits { half_open_total: 50, ..easy() }).await;
+    let edge = edge_with(Limits {
+        half_open_total: 50,
+        ..easy()
+    })
+    .await;
     let mut crowd = Vec::new();
     for last in 0..200 {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();

@@ -2,9 +2,9 @@
 
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
-    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
-    set_capabilities_secure_bits,
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities,
+    capability_is_in_bounding_set, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits,
 };
 
 use super::ConfineError;
@@ -55,7 +55,8 @@ pub(super) fn drop_bounding() -> Result<Bounding, ConfineError> {
 
 /// Empties the ambient, inheritable, permitted and effective sets, and looks that it is so.
 pub(super) fn drop_all() -> Result<(), ConfineError> {
-    clear_ambient_capability_set().map_err(|problem| ConfineError::new("PR_CAP_AMBIENT_CLEAR_ALL", problem))?;
+    clear_ambient_capability_set()
+        .map_err(|problem| ConfineError::new("PR_CAP_AMBIENT_CLEAR_ALL", problem))?;
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
         permitted: CapabilitySet::empty(),

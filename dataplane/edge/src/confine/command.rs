@@ -27,17 +27,27 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let Some((name, rest)) = request.program.split_first() else { return ExitCode::from(2) };
+    let Some((name, rest)) = request.program.split_first() else {
+        return ExitCode::from(2);
+    };
     match program(request.profile, request.identity, &request.paths) {
         Ok(achieved) => log::last_line(log::Level::Info, "confined", achieved.facts()),
         Err(problem) => {
-            log::last_line(log::Level::Error, "cannot-start", serde_json::json!({"reason": problem.to_string()}));
+            log::last_line(
+                log::Level::Error,
+                "cannot-start",
+                serde_json::json!({"reason": problem.to_string()}),
+            );
             return ExitCode::from(1);
         }
     }
     let problem = Command::new(name).args(rest).exec();
     let reason = format!("cannot execute {}: {problem}", name.display());
-    log::last_line(log::Level::Error, "cannot-start", serde_json::json!({"reason": reason}));
+    log::last_line(
+        log::Level::Error,
+        "cannot-start",
+        serde_json::json!({"reason": reason}),
+    );
     ExitCode::from(1)
 }
 
@@ -53,7 +63,11 @@ fn parse(arguments: &[OsString]) -> Result<Request, String> {
         if option == "--" {
             break;
         }
-        let mut value = || words.next().ok_or_else(|| format!("{option} needs a value"));
+        let mut value = || {
+            words
+                .next()
+                .ok_or_else(|| format!("{option} needs a value"))
+        };
         match option {
             "--profile" => {
                 profile = Some(match value()?.to_str() {
@@ -79,7 +93,12 @@ fn parse(arguments: &[OsString]) -> Result<Request, String> {
         return Err("a program must follow `--`".to_owned());
     }
     let profile = profile.ok_or("--profile is missing: supervisor or control")?;
-    Ok(Request { profile, identity, paths, program })
+    Ok(Request {
+        profile,
+        identity,
+        paths,
+        program,
+    })
 }
 
 fn number(option: &str, value: &OsString) -> Result<u32, String> {
@@ -95,7 +114,12 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<Request, String> {
-        parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+        parse(
+            &line
+                .split_whitespace()
+                .map(OsString::from)
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -104,7 +128,10 @@ mod tests {
         let wanted = Request {
             profile: Profile::Control,
             identity: Some(Identity { uid: 5, gid: 6 }),
-            paths: Paths { read: vec!["/usr".into(), "/etc".into()], write: vec!["/d".into()] },
+            paths: Paths {
+                read: vec!["/usr".into(), "/etc".into()],
+                write: vec!["/d".into()],
+            },
             program: vec!["/bin/x".into(), "--uid".into(), "9".into()],
         };
         assert_eq!(read(line).unwrap(), wanted);
@@ -119,8 +146,14 @@ mod tests {
             ("--profile edge -- x", "one of: supervisor, control"),
             ("-- x", "--profile is missing"),
             ("--profile control --uid 5 -- x", "go together"),
-            ("--profile control --uid root --gid 5 -- x", "needs a number"),
-            ("--profile control --reed /x -- x", "unknown option \"--reed\""),
+            (
+                "--profile control --uid root --gid 5 -- x",
+                "needs a number",
+            ),
+            (
+                "--profile control --reed /x -- x",
+                "unknown option \"--reed\"",
+            ),
             ("--profile", "--profile needs a value"),
         ] {
             let text = read(line).unwrap_err();

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 use super::{ConfineError, Paths, Profile};
@@ -46,7 +46,12 @@ impl Rules {
         }
         for path in &paths.write {
             let unneeded = AccessFs::MakeChar | AccessFs::MakeBlock;
-            rules = allow(rules, "--write", path, AccessFs::from_all(NEWEST) & !unneeded)?;
+            rules = allow(
+                rules,
+                "--write",
+                path,
+                AccessFs::from_all(NEWEST) & !unneeded,
+            )?;
         }
         Ok(Self(rules))
     }
@@ -76,8 +81,14 @@ fn allow(
     let parent = PathFd::new(path).map_err(|problem| named(&problem))?;
     let metadata = std::fs::metadata(path).map_err(|problem| named(&problem))?;
     // A file has no entries to list or create.
-    let access = if metadata.is_dir() { access } else { access & AccessFs::from_file(NEWEST) };
-    rules.add_rule(PathBeneath::new(parent, access)).map_err(|problem| named(&problem))
+    let access = if metadata.is_dir() {
+        access
+    } else {
+        access & AccessFs::from_file(NEWEST)
+    };
+    rules
+        .add_rule(PathBeneath::new(parent, access))
+        .map_err(|problem| named(&problem))
 }
 
 /// The edge: no file at all, no TCP connection or port, no signal to others. Where the kernel
@@ -91,14 +102,21 @@ pub(super) fn edge(http_socket: &Path) -> Result<Enforced, ConfineError> {
         .and_then(Ruleset::create)
         .map_err(failed)?;
     let directory = http_socket.parent().unwrap_or(Path::new("/"));
-    Rules(allow(rules, "http_socket", directory, AccessFs::ResolveUnix.into())?).enforce()
+    Rules(allow(
+        rules,
+        "http_socket",
+        directory,
+        AccessFs::ResolveUnix.into(),
+    )?)
+    .enforce()
 }
 
 fn abi(status: &LandlockStatus) -> i32 {
     match status {
-        LandlockStatus::Available { effective_abi, kernel_abi } => {
-            kernel_abi.unwrap_or(*effective_abi as i32)
-        }
+        LandlockStatus::Available {
+            effective_abi,
+            kernel_abi,
+        } => kernel_abi.unwrap_or(*effective_abi as i32),
         _ => 0,
     }
 }

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use libc::c_long;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
 };
 
 use super::ConfineError;
@@ -108,6 +108,8 @@ const EDGE: &[c_long] = &[
     libc::SYS_getrandom,
     libc::SYS_gettid,
     libc::SYS_getuid,
+    // quinn-udp asks for the kernel version before it trusts UDP segmentation.
+    libc::SYS_uname,
     libc::SYS_membarrier,
     libc::SYS_nanosleep,
     libc::SYS_restart_syscall,
@@ -168,6 +170,10 @@ const NAMESPACES: &[i32] = &[
     libc::CLONE_NEWUTS,
 ];
 
+/// Makes a descriptor nonblocking. The type differs between architectures.
+#[allow(clippy::unnecessary_cast)]
+const FIONBIO: u64 = libc::FIONBIO as u64;
+
 /// `prctl` option to name memory, which the allocator uses; not in every libc.
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
@@ -177,9 +183,13 @@ fn failed(problem: impl std::fmt::Display) -> ConfineError {
 
 /// Matches when `argument & mask == value`.
 fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompRule, ConfineError> {
-    let condition =
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), value)
-            .map_err(failed)?;
+    let condition = SeccompCondition::new(
+        argument,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::MaskedEq(mask),
+        value,
+    )
+    .map_err(failed)?;
     SeccompRule::new(vec![condition]).map_err(failed)
 }
 
@@ -192,7 +202,11 @@ fn any(calls: &[c_long]) -> Rules {
 }
 
 /// `otherwise` for calls that match no rule.
-fn compile(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Result<BpfProgram, ConfineError> {
+fn compile(
+    rules: Rules,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, ConfineError> {
     SeccompFilter::new(rules, otherwise, matched, ARCHITECTURE)
         .and_then(BpfProgram::try_from)
         .map_err(failed)
@@ -201,7 +215,11 @@ fn compile(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Re
 /// clone3 has its flags in memory, where no filter sees them; libraries that hear "not
 /// implemented" use clone.
 fn no_clone3() -> Result<BpfProgram, ConfineError> {
-    compile(any(&[libc::SYS_clone3]), SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))
+    compile(
+        any(&[libc::SYS_clone3]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS as u32),
+    )
 }
 
 fn edge_rules() -> Result<Rules, ConfineError> {
@@ -209,21 +227,29 @@ fn edge_rules() -> Result<Rules, ConfineError> {
     let unix = libc::AF_UNIX as u64;
     let executable = libc::PROT_EXEC as u64;
     let threads = (libc::CLONE_VM | libc::CLONE_THREAD) as u64;
-    let process = u64::from(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs());
+    let process = u64::from(
+        rustix::process::getpid()
+            .as_raw_nonzero()
+            .get()
+            .unsigned_abs(),
+    );
     rules.extend([
         // For clone3 to be refused by its own filter, this one must let it through.
         (libc::SYS_clone3, vec![]),
         (libc::SYS_clone, vec![masked(0, threads, threads)?]),
         (libc::SYS_mmap, vec![masked(2, executable, 0)?]),
         (libc::SYS_mprotect, vec![masked(2, executable, 0)?]),
-        (libc::SYS_prctl, vec![equal(0, libc::PR_SET_NAME as u64)?, equal(0, PR_SET_VMA)?]),
+        (
+            libc::SYS_prctl,
+            vec![equal(0, libc::PR_SET_NAME as u64)?, equal(0, PR_SET_VMA)?],
+        ),
         // Reading limits: glibc does it for the stack of a thread. Setting needs a pointer here.
         (libc::SYS_prlimit64, vec![limit_query()?]),
         (libc::SYS_socket, vec![equal(0, unix)?]),
         (libc::SYS_socketpair, vec![equal(0, unix)?]),
         // abort() signals its own thread.
         (libc::SYS_tgkill, vec![equal(0, process)?]),
-        (libc::SYS_ioctl, vec![equal(1, libc::FIONBIO as u64)?]),
+        (libc::SYS_ioctl, vec![equal(1, FIONBIO)?]),
         // Facts about an open descriptor, which is how glibc does fstat.
         (libc::SYS_newfstatat, vec![empty_path(3)?]),
         (libc::SYS_statx, vec![empty_path(2)?]),
@@ -248,9 +274,15 @@ pub(super) fn edge() -> Result<(), ConfineError> {
     let filters = [
         no_clone3()?,
         compile(intruder, SeccompAction::Allow, SeccompAction::KillProcess)?,
-        compile(edge_rules()?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?,
+        compile(
+            edge_rules()?,
+            SeccompAction::Errno(libc::EPERM as u32),
+            SeccompAction::Allow,
+        )?,
     ];
-    filters.iter().try_for_each(|filter| apply_filter(filter).map_err(failed))
+    filters
+        .iter()
+        .try_for_each(|filter| apply_filter(filter).map_err(failed))
 }
 
 /// Filters for a program that is about to be executed.
@@ -261,7 +293,15 @@ pub(super) fn program() -> Result<(), ConfineError> {
         masked(0, flag, flag)
     });
     rules.insert(libc::SYS_clone, namespaces.collect::<Result<_, _>>()?);
-    let filters =
-        [no_clone3()?, compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?];
-    filters.iter().try_for_each(|filter| apply_filter(filter).map_err(failed))
+    let filters = [
+        no_clone3()?,
+        compile(
+            rules,
+            SeccompAction::Allow,
+            SeccompAction::Errno(libc::EPERM as u32),
+        )?,
+    ];
+    filters
+        .iter()
+        .try_for_each(|filter| apply_filter(filter).map_err(failed))
 }

@@ -66,7 +66,10 @@ pub struct ConfineError {
 
 impl ConfineError {
     fn new(step: impl Into<String>, reason: impl std::fmt::Display) -> Self {
-        Self { step: step.into(), reason: reason.to_string() }
+        Self {
+            step: step.into(),
+            reason: reason.to_string(),
+        }
     }
 }
 
@@ -112,11 +115,19 @@ pub fn edge(http_socket: &Path) -> Result<Achieved, ConfineError> {
         .map_err(|problem| ConfineError::new("PR_SET_DUMPABLE", problem))?;
     let landlock = files::edge(http_socket)?;
     filter::edge()?;
-    Ok(Achieved { profile: Profile::Edge, bounding, landlock })
+    Ok(Achieved {
+        profile: Profile::Edge,
+        bounding,
+        landlock,
+    })
 }
 
 /// Confines a program that is about to be executed.
-pub fn program(profile: Profile, identity: Option<Identity>, paths: &Paths) -> Result<Achieved, ConfineError> {
+pub fn program(
+    profile: Profile,
+    identity: Option<Identity>,
+    paths: &Paths,
+) -> Result<Achieved, ConfineError> {
     // Paths are opened before the change of user, rules made of them apply after it.
     let rules = files::Rules::new(profile, paths)?;
     let bounding = privileges(identity)?;
@@ -125,7 +136,11 @@ pub fn program(profile: Profile, identity: Option<Identity>, paths: &Paths) -> R
     }
     let landlock = rules.enforce()?;
     filter::program()?;
-    Ok(Achieved { profile, bounding, landlock })
+    Ok(Achieved {
+        profile,
+        bounding,
+        landlock,
+    })
 }
 
 /// A supervisor that was killed leaves nothing running behind it. Survives the exec of a program
@@ -144,7 +159,13 @@ fn privileges(identity: Option<Identity>) -> Result<capabilities::Bounding, Conf
     capabilities::drop_all()?;
     rustix::thread::set_no_new_privs(true)
         .map_err(|problem| ConfineError::new("PR_SET_NO_NEW_PRIVS", problem))?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
-        .map_err(|problem| ConfineError::new("RLIMIT_CORE", problem))?;
+    setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    )
+    .map_err(|problem| ConfineError::new("RLIMIT_CORE", problem))?;
     Ok(bounding)
 }

@@ -7,8 +7,6 @@ use lockgate_dataplane::discard::{Counters, Discard};
 pub(super) enum Failure {
     /// The TUN refused packets that had passed every check.
     TunWrite,
-    /// The TUN could not be read.
-    TunRead,
     /// A UDP send failed; the packets of that send are lost.
     UdpSend,
     /// A UDP socket could not be read.
@@ -27,9 +25,8 @@ pub(super) enum Failure {
     FrameQueue,
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 9] = [
     "tun-write",
-    "tun-read",
     "udp-send",
     "udp-receive",
     "stale-order",

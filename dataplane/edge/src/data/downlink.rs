@@ -4,6 +4,8 @@
 //! whole frames share records. Both kinds of batch go on over several reads of the TUN as long as
 //! the packets are for the same client, and leave at the latest at the end of the turn.
 
+use std::io;
+
 use lockgate_dataplane::discard::Discard;
 use lockgate_dataplane::esp::{IPV4, IPV6};
 use lockgate_dataplane::segment::Segments;
@@ -11,7 +13,7 @@ use lockgate_dataplane::vnet::{self, VnetHeader};
 use lockgate_dataplane::{ip, mss};
 
 use super::batch::Batch;
-use super::counts::{Counts, Failure};
+use super::counts::Counts;
 use super::lifecycle::Book;
 use super::port::{Peer, Port};
 use super::record::Record;
@@ -52,17 +54,18 @@ impl Downlink {
         }
     }
 
-    /// One turn of reading the TUN.
-    pub(super) fn turn(&mut self, tun: &Tun, ports: &[Port], book: &mut Book, now: u64) {
+    /// One turn of reading the TUN. Fails when the TUN is gone.
+    pub(super) fn turn(
+        &mut self,
+        tun: &Tun,
+        ports: &[Port],
+        book: &mut Book,
+        now: u64,
+    ) -> io::Result<()> {
         let mut bytes = 0;
         for _ in 0..READS {
-            let length = match tun.read(&mut self.packet) {
-                Ok(Some(length)) => length,
-                Ok(None) => break,
-                Err(_) => {
-                    book.counts.failure(Failure::TunRead);
-                    break;
-                }
+            let Some(length) = tun.read(&mut self.packet)? else {
+                break;
             };
             if let Err(reason) = self.forward(length, ports, book, now) {
                 book.counts.discard(reason);
@@ -74,6 +77,7 @@ impl Downlink {
         }
         self.record.finish(book, now);
         self.batch.flush(ports, &mut book.counts);
+        Ok(())
     }
 
     /// Sends what waits for a socket.

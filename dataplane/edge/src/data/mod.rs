@@ -146,7 +146,7 @@ impl DataHandle {
 
 /// Starts the data thread. `up` takes its messages for the control plane and must not block.
 ///
-/// The thread ends on `Shutdown`, or with an error when waiting for events fails; whoever holds
+/// The thread ends on `Shutdown`, or with an error when the TUN or the poll fails; whoever holds
 /// the join handle must treat any end as the end of the process, since no session has a data path
 /// without it.
 pub fn spawn(

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use lockgate_dataplane::coalesce::{Coalescer, MAX_SEGMENTS};
+use rustix::io::Errno;
 
 use super::counts::{Counts, Failure};
 
@@ -32,11 +33,12 @@ impl Tun {
         Ok(Self { fd, glue })
     }
 
-    /// One vnet header and packet; `None` when there is none at the moment.
+    /// One vnet header and packet; `None` when there is none at the moment. Fails when the
+    /// interface is gone.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match rustix::io::read(&self.fd, buffer) {
             Ok(length) => Ok(Some(length)),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOMEM | Errno::NOBUFS) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

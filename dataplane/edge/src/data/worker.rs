@@ -91,9 +91,12 @@ impl Worker {
             for ready in events.iter() {
                 match ready.token {
                     Token::Wake => clear_wake(&self.wake),
-                    Token::Tun => self
-                        .downlink
-                        .turn(&self.tun, &self.ports, &mut self.book, now),
+                    Token::Tun => {
+                        let Self {
+                            tun, ports, book, ..
+                        } = self;
+                        self.downlink.turn(tun, ports, book, now)?;
+                    }
                     Token::Port(index) => {
                         if ready.readable {
                             self.uplink.port_turn(

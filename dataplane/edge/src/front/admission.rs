@@ -62,7 +62,9 @@ pub struct Admission {
 impl std::fmt::Debug for Admission {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = lock(&self.state);
-        f.debug_struct("Admission").field("totals", &state.totals).finish_non_exhaustive()
+        f.debug_struct("Admission")
+            .field("totals", &state.totals)
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,7 +100,12 @@ impl Admission {
         };
         Arc::new(Self {
             state: Mutex::default(),
-            rate: Mutex::new(PerAddress::new(limits.new_per_second, limits.new_burst, RATE_ADDRESSES, seed)),
+            rate: Mutex::new(PerAddress::new(
+                limits.new_per_second,
+                limits.new_burst,
+                RATE_ADDRESSES,
+                seed,
+            )),
             rules: [
                 rule(
                     limits.half_open_total,
@@ -112,7 +119,12 @@ impl Admission {
                     Refusal::SignInTotal,
                     Refusal::SignInPerAddress,
                 ),
-                rule(limits.http_total, limits.http_per_address, Refusal::HttpTotal, Refusal::HttpPerAddress),
+                rule(
+                    limits.http_total,
+                    limits.http_per_address,
+                    Refusal::HttpTotal,
+                    Refusal::HttpPerAddress,
+                ),
             ],
             refusals,
         })
@@ -120,7 +132,8 @@ impl Admission {
 
     /// A half-open place for a new connection, or why not (counted).
     pub fn enter(self: &Arc<Self>, address: IpAddr, now_ms: u64) -> Result<Arc<Place>, Refusal> {
-        self.try_enter(source(address), now_ms).inspect_err(|refusal| self.refusals.count(*refusal))
+        self.try_enter(source(address), now_ms)
+            .inspect_err(|refusal| self.refusals.count(*refusal))
     }
 
     fn try_enter(self: &Arc<Self>, key: IpAddr, now_ms: u64) -> Result<Arc<Place>, Refusal> {
@@ -136,7 +149,9 @@ impl Admission {
         // An evicted connection gives its place back when its task ends; until then the table
         // may hold a few more than the total, never more than the newcomers of that moment.
         while state.half_open.len() >= rule.total {
-            let Some((_, oldest)) = state.half_open.pop_first() else { break };
+            let Some((_, oldest)) = state.half_open.pop_first() else {
+                break;
+            };
             oldest.notify_one();
             self.refusals.count(rule.total_refusal);
         }
@@ -146,7 +161,13 @@ impl Admission {
         state.half_open.insert(number, evicted.clone());
         state.add(key, Kind::HalfOpen);
         drop(state);
-        Ok(Arc::new(Place { desk: self.clone(), key, number, kind: Mutex::new(Kind::HalfOpen), evicted }))
+        Ok(Arc::new(Place {
+            desk: self.clone(),
+            key,
+            number,
+            kind: Mutex::new(Kind::HalfOpen),
+            evicted,
+        }))
     }
 
     /// Closes the oldest half-open connection, to have its descriptor back.
@@ -159,7 +180,11 @@ impl Admission {
 
     /// Places taken at the moment, by kind.
     pub fn taken(&self, kind: Kind) -> usize {
-        lock(&self.state).totals.get(kind.index()).copied().unwrap_or_default()
+        lock(&self.state)
+            .totals
+            .get(kind.index())
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -196,9 +221,16 @@ impl Place {
             return Ok(());
         }
         let mut state = lock(&self.desk.state);
-        let Some(rule) = self.desk.rules.get(kind.index()) else { return Ok(()) };
+        let Some(rule) = self.desk.rules.get(kind.index()) else {
+            return Ok(());
+        };
         let in_all = state.totals.get(kind.index()).copied().unwrap_or_default();
-        let here = state.held.get(&self.key).and_then(|held| held.get(kind.index())).copied().unwrap_or_default();
+        let here = state
+            .held
+            .get(&self.key)
+            .and_then(|held| held.get(kind.index()))
+            .copied()
+            .unwrap_or_default();
         let refusal = if in_all >= rule.total {
             Some(rule.total_refusal)
         } else if here >= rule.per_address {
@@ -269,7 +301,10 @@ mod tests {
         let (desk, refusals) = desk(small());
         let first = desk.enter(address("192.0.2.1"), 0).unwrap();
         let _second = desk.enter(address("192.0.2.1"), 0).unwrap();
-        assert_eq!(desk.enter(address("192.0.2.1"), 0).unwrap_err(), Refusal::HalfOpenPerAddress);
+        assert_eq!(
+            desk.enter(address("192.0.2.1"), 0).unwrap_err(),
+            Refusal::HalfOpenPerAddress
+        );
         let _other = desk.enter(address("192.0.2.2"), 0).unwrap();
         assert_eq!(refusals.of(Refusal::HalfOpenPerAddress), 1);
         drop(first);
@@ -287,7 +322,10 @@ mod tests {
             assert_eq!(source(address(text)), address(wanted));
         }
         let (desk, _) = desk(small());
-        let _held = [1, 2].map(|last| desk.enter(address(&format!("2001:db8::{last}")), 0).unwrap());
+        let _held = [1, 2].map(|last| {
+            desk.enter(address(&format!("2001:db8::{last}")), 0)
+                .unwrap()
+        });
         assert!(desk.enter(address("2001:db8::3"), 0).is_err());
         assert!(desk.enter(address("2001:db8:0:1::3"), 0).is_ok());
     }
@@ -295,9 +333,12 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_half_open_connection_goes_for_the_newest() {
         let (desk, refusals) = desk(small());
-        let places: Vec<_> =
-            (1..=3).map(|last| desk.enter(address(&format!("192.0.2.{last}")), 0).unwrap()).collect();
-        let [oldest, _, _] = places.as_slice() else { unreachable!() };
+        let places: Vec<_> = (1..=3)
+            .map(|last| desk.enter(address(&format!("192.0.2.{last}")), 0).unwrap())
+            .collect();
+        let [oldest, _, _] = places.as_slice() else {
+            unreachable!()
+        };
         let newest = desk.enter(address("192.0.2.9"), 0).unwrap();
         oldest.evicted().await;
         assert_eq!(refusals.of(Refusal::HalfOpenEvicted), 1);
@@ -308,7 +349,10 @@ mod tests {
         desk.evict_oldest();
         assert!(!newest.is_half_open());
         drop((places, newest));
-        assert_eq!([Kind::HalfOpen, Kind::SignIn, Kind::Http].map(|kind| desk.taken(kind)), [0, 0, 0]);
+        assert_eq!(
+            [Kind::HalfOpen, Kind::SignIn, Kind::Http].map(|kind| desk.taken(kind)),
+            [0, 0, 0]
+        );
         assert!(lock(&desk.state).held.is_empty());
         assert!(lock(&desk.state).half_open.is_empty());
     }
@@ -316,7 +360,11 @@ mod tests {
     #[test]
     fn kinds_have_their_own_limits() {
         let rows = [
-            (Kind::SignIn, Refusal::SignInPerAddress, Refusal::SignInTotal),
+            (
+                Kind::SignIn,
+                Refusal::SignInPerAddress,
+                Refusal::SignInTotal,
+            ),
             (Kind::Http, Refusal::HttpPerAddress, Refusal::HttpTotal),
         ];
         for (kind, by_address, in_all) in rows {
@@ -337,11 +385,18 @@ mod tests {
 
     #[test]
     fn new_connections_have_a_rate_by_address() {
-        let (desk, refusals) = desk(Limits { new_per_second: 1, new_burst: 2, ..Limits::default() });
+        let (desk, refusals) = desk(Limits {
+            new_per_second: 1,
+            new_burst: 2,
+            ..Limits::default()
+        });
         for _ in 0..2 {
             desk.enter(address("192.0.2.1"), 0).unwrap();
         }
-        assert_eq!(desk.enter(address("192.0.2.1"), 0).unwrap_err(), Refusal::Rate);
+        assert_eq!(
+            desk.enter(address("192.0.2.1"), 0).unwrap_err(),
+            Refusal::Rate
+        );
         assert!(desk.enter(address("192.0.2.2"), 0).is_ok());
         assert!(desk.enter(address("192.0.2.1"), 1_500).is_ok());
         assert_eq!(refusals.of(Refusal::Rate), 1);

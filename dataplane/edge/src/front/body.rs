@@ -50,10 +50,20 @@ pub struct RequestBody {
 impl RequestBody {
     /// `most`: bytes in all. `patience`: longest time without a byte.
     pub fn new(body: Incoming, most: u64, patience: Duration, refusals: Arc<Refusals>) -> Self {
-        Self { body, left: most, patience, deadline: None, refusals }
+        Self {
+            body,
+            left: most,
+            patience,
+            deadline: None,
+            refusals,
+        }
     }
 
-    fn fail(&self, refusal: Refusal, problem: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn fail(
+        &self,
+        refusal: Refusal,
+        problem: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.refusals.count(refusal);
         Poll::Ready(Some(Err(problem)))
     }
@@ -70,10 +80,14 @@ impl Body for RequestBody {
         loop {
             match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Ready(Some(Err(problem))) => return Poll::Ready(Some(Err(BodyError::Broken(problem)))),
+                Poll::Ready(Some(Err(problem))) => {
+                    return Poll::Ready(Some(Err(BodyError::Broken(problem))));
+                }
                 Poll::Ready(Some(Ok(frame))) => {
                     self.deadline = None;
-                    let Ok(data) = frame.into_data() else { continue };
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
                     let Some(left) = self.left.checked_sub(data.len() as u64) else {
                         return self.fail(Refusal::BodyTooLarge, BodyError::TooLarge);
                     };
@@ -82,7 +96,9 @@ impl Body for RequestBody {
                 }
                 Poll::Pending => {
                     let patience = self.patience;
-                    let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(patience)));
+                    let deadline = self
+                        .deadline
+                        .get_or_insert_with(|| Box::pin(sleep(patience)));
                     ready!(deadline.as_mut().poll(context));
                     return self.fail(Refusal::BodyStalled, BodyError::Stalled);
                 }
@@ -127,4 +143,3 @@ impl Body for WithoutTrailers {
         self.0.size_hint()
     }
 }
-

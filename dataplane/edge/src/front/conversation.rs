@@ -66,7 +66,10 @@ pub async fn run(
     let (conn, epoch) = (registered.conn, registered.epoch);
     opened.conn = conn;
     // A link that has gone drops the connection's commands, which ends the conversation.
-    let _ = front.uplink.send_for(epoch, FromEdge::ConnOpened(opened)).await;
+    let _ = front
+        .uplink
+        .send_for(epoch, FromEdge::ConnOpened(opened))
+        .await;
     let mut talk = Conversation {
         front: &front,
         ends,
@@ -87,7 +90,17 @@ pub async fn run(
             front.data.send(ToData::Link(ToEdge::CloseConn { conn }));
         }
         let cause = end.cause().to_owned();
-        let _ = front.uplink.send_for(epoch, FromEdge::ConnClosed { conn, session: 0, cause }).await;
+        let _ = front
+            .uplink
+            .send_for(
+                epoch,
+                FromEdge::ConnClosed {
+                    conn,
+                    session: 0,
+                    cause,
+                },
+            )
+            .await;
         talk.goodbye(&end).await;
     }
 }
@@ -138,7 +151,9 @@ impl Conversation<'_> {
                 Ok(()) => {}
                 Err(end) => return end,
             }
-            let Some(stream) = &mut self.stream else { return End::HandedOver };
+            let Some(stream) = &mut self.stream else {
+                return End::HandedOver;
+            };
             // No frame is larger than what sign-in may send in all, so neither is `unread`.
             let room = READ.min(self.front.limits.sign_in_bytes + if_t::HEADER);
             let command = tokio::select! {
@@ -151,7 +166,9 @@ impl Conversation<'_> {
                 () = sleep_until(deadline) => return End::Refused(Refusal::SignInTimeout),
             };
             let done = match command {
-                Command::Frame { vendor, kind, body } => self.write_frame(vendor, kind, &body).await,
+                Command::Frame { vendor, kind, body } => {
+                    self.write_frame(vendor, kind, &body).await
+                }
                 Command::Attach { session } => self.hand_over(registered.conn, session).await,
                 Command::Close => Err(End::Closed),
                 Command::Drop(refusal) => Err(End::Refused(refusal)),
@@ -175,7 +192,12 @@ impl Conversation<'_> {
             let body = self.unread.get(range).unwrap_or_default().to_vec();
             self.received.add(end, self.front)?;
             self.unread.drain(..end);
-            let frame = FromEdge::Frame { conn, vendor: header.vendor, kind: header.kind, body };
+            let frame = FromEdge::Frame {
+                conn,
+                vendor: header.vendor,
+                kind: header.kind,
+                body,
+            };
             if self.front.uplink.send_for(epoch, frame).await.is_err() {
                 return Err(End::Refused(Refusal::NoControl));
             }
@@ -192,7 +214,9 @@ impl Conversation<'_> {
     async fn write_frame(&mut self, vendor: u32, kind: u32, body: &[u8]) -> Result<(), End> {
         let total = if_t::HEADER + body.len();
         self.sent.add(total, self.front)?;
-        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let Some(stream) = &mut self.stream else {
+            return Ok(());
+        };
         if total > RECORD {
             return Err(End::Refused(Refusal::BadFrame));
         }
@@ -219,8 +243,13 @@ impl Conversation<'_> {
     /// into the rustls connection; ciphertext of an unfinished record stays in there, and what
     /// is decrypted already is read out here.
     async fn hand_over(&mut self, conn: u64, session: u64) -> Result<(), End> {
-        let Some(mut stream) = self.stream.take() else { return Ok(()) };
-        if !matches!(timeout(self.front.limits.write_time(), stream.flush()).await, Ok(Ok(()))) {
+        let Some(mut stream) = self.stream.take() else {
+            return Ok(());
+        };
+        if !matches!(
+            timeout(self.front.limits.write_time(), stream.flush()).await,
+            Ok(Ok(()))
+        ) {
             return Err(End::PeerFailed);
         }
         let (socket, mut tls) = stream.into_inner();
@@ -240,7 +269,9 @@ impl Conversation<'_> {
     }
 
     async fn goodbye(self, end: &End) {
-        let Some(mut stream) = self.stream else { return };
+        let Some(mut stream) = self.stream else {
+            return;
+        };
         if !matches!(end, End::Closed | End::PeerClosed) {
             return;
         }
@@ -263,7 +294,11 @@ impl Conversation<'_> {
 }
 
 /// Appends at most `most` bytes; without a byte the buffer stays as it is, unallocated.
-async fn read_some(stream: &mut TlsStream<TcpStream>, buffer: &mut Vec<u8>, most: usize) -> std::io::Result<usize> {
+async fn read_some(
+    stream: &mut TlsStream<TcpStream>,
+    buffer: &mut Vec<u8>,
+    most: usize,
+) -> std::io::Result<usize> {
     use tokio::io::AsyncBufReadExt;
     let available = stream.fill_buf().await?;
     let count = available.len().min(most);

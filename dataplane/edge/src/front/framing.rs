@@ -67,7 +67,9 @@ impl Watch {
             match &mut self.0 {
                 State::Open => return Ok(()),
                 State::Body(left) => {
-                    let skip = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    let skip = usize::try_from(*left)
+                        .unwrap_or(usize::MAX)
+                        .min(bytes.len());
                     bytes = bytes.get(skip..).unwrap_or_default();
                     *left -= skip as u64;
                     if *left == 0 {
@@ -82,7 +84,9 @@ impl Watch {
                             break;
                         }
                     }
-                    let Some((state, used)) = next else { return Ok(()) };
+                    let Some((state, used)) = next else {
+                        return Ok(());
+                    };
                     self.0 = state;
                     bytes = bytes.get(used..).unwrap_or_default();
                 }
@@ -100,7 +104,11 @@ impl Head {
             b'\n' if !self.cr => return Err(Ambiguous),
             b'\n' => {
                 self.cr = false;
-                return if self.line == 0 { self.end().map(Some) } else { self.end_line().map(|()| None) };
+                return if self.line == 0 {
+                    self.end().map(Some)
+                } else {
+                    self.end_line().map(|()| None)
+                };
             }
             _ if self.cr => return Err(Ambiguous),
             b'\r' => {
@@ -125,7 +133,11 @@ impl Head {
             b'0'..=b'9' => {
                 let value = self.digits.unwrap_or(0).checked_mul(10);
                 self.digits = value.and_then(|value| value.checked_add(u64::from(byte - b'0')));
-                if self.digits.is_none() { Err(Ambiguous) } else { Ok(()) }
+                if self.digits.is_none() {
+                    Err(Ambiguous)
+                } else {
+                    Ok(())
+                }
             }
             // Space around the number; inside it hyper refuses the head.
             b' ' | b'\t' => Ok(()),
@@ -173,7 +185,11 @@ pub struct Watched<S> {
 
 impl<S> Watched<S> {
     pub fn new(stream: S, refusals: Arc<Refusals>) -> Self {
-        Self { stream, watch: Watch::default(), refusals }
+        Self {
+            stream,
+            watch: Watch::default(),
+            refusals,
+        }
     }
 
     pub fn into_inner(self) -> S {
@@ -198,7 +214,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

@@ -83,10 +83,16 @@ impl Limits {
     /// Names the first value that could not work, with what is allowed.
     pub fn check(&self) -> Result<(), String> {
         if !(8 * 1024..=256 * 1024).contains(&self.head_bytes) {
-            return Err(format!("limits.head_bytes is {}: allowed are 8192 to 262144", self.head_bytes));
+            return Err(format!(
+                "limits.head_bytes is {}: allowed are 8192 to 262144",
+                self.head_bytes
+            ));
         }
         if !(1..=1024).contains(&self.head_lines) {
-            return Err(format!("limits.head_lines is {}: allowed are 1 to 1024", self.head_lines));
+            return Err(format!(
+                "limits.head_lines is {}: allowed are 1 to 1024",
+                self.head_lines
+            ));
         }
         let positive = [
             ("half_open_total", self.half_open_total as u64),
@@ -150,16 +156,28 @@ mod tests {
     #[test]
     fn missing_limits_have_defaults_and_unknown_ones_are_refused() {
         let limits: Limits = serde_json::from_str(r#"{"new_burst": 9}"#).unwrap();
-        assert_eq!(limits, Limits { new_burst: 9, ..Limits::default() });
+        assert_eq!(
+            limits,
+            Limits {
+                new_burst: 9,
+                ..Limits::default()
+            }
+        );
         limits.check().unwrap();
         assert!(serde_json::from_str::<Limits>(r#"{"new_brust": 9}"#).is_err());
     }
 
     #[test]
     fn limits_that_cannot_work_are_named() {
-        let small = Limits { head_bytes: 100, ..Limits::default() };
+        let small = Limits {
+            head_bytes: 100,
+            ..Limits::default()
+        };
         assert!(small.check().unwrap_err().contains("limits.head_bytes"));
-        let zero = Limits { sign_in_frames: 0, ..Limits::default() };
+        let zero = Limits {
+            sign_in_frames: 0,
+            ..Limits::default()
+        };
         assert!(zero.check().unwrap_err().contains("limits.sign_in_frames"));
     }
 }

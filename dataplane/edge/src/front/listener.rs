@@ -55,7 +55,11 @@ pub async fn run(front: Arc<Front>, listener: TcpListener, local: SocketAddr, ro
         set_options(&stream);
         // The address the client reached; a listener on the wildcard has none of its own.
         let local = stream.local_addr().unwrap_or(local);
-        let ends = Ends { peer: canonical(peer), local: canonical(local), role };
+        let ends = Ends {
+            peer: canonical(peer),
+            local: canonical(local),
+            role,
+        };
         tokio::spawn(serve::connection(front.clone(), stream, ends, place));
     }
 }
@@ -68,7 +72,10 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// Options a connection can live without are set without complaint.
 fn set_options(stream: &TcpStream) {
     if let Err(problem) = stream.set_nodelay(true) {
-        log::warning("socket-option", serde_json::json!({"option": "nodelay", "reason": problem.to_string()}));
+        log::warning(
+            "socket-option",
+            serde_json::json!({"option": "nodelay", "reason": problem.to_string()}),
+        );
     }
     let _ = sockopt::set_socket_keepalive(stream, true);
     let _ = sockopt::set_tcp_keepidle(stream, PROBE_AFTER);

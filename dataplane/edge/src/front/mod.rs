@@ -44,6 +44,8 @@ pub struct Front {
 
 impl std::fmt::Debug for Front {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Front").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Front")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }

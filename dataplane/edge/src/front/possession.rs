@@ -1,7 +1,9 @@
 //! Client certificates: the edge proves possession of the key, the control plane judges the chain.
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
@@ -19,7 +21,9 @@ pub struct AnyChain {
 
 impl AnyChain {
     pub fn new(provider: &CryptoProvider) -> Self {
-        Self { algorithms: provider.signature_verification_algorithms }
+        Self {
+            algorithms: provider.signature_verification_algorithms,
+        }
     }
 }
 
@@ -40,7 +44,11 @@ impl ClientCertVerifier for AnyChain {
         intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let bytes = leaf.len() + intermediates.iter().map(|certificate| certificate.len()).sum::<usize>();
+        let bytes = leaf.len()
+            + intermediates
+                .iter()
+                .map(|certificate| certificate.len())
+                .sum::<usize>();
         if intermediates.len() >= MAX_CHAIN || bytes > MAX_CHAIN_BYTES {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }

@@ -65,7 +65,9 @@ pub struct Refusals {
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self { counts: Refusal::ALL.iter().map(|_| AtomicU64::new(0)).collect() }
+        Self {
+            counts: Refusal::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 }
 
@@ -87,7 +89,9 @@ impl Refusals {
     }
 
     pub fn of(&self, refusal: Refusal) -> u64 {
-        self.counts.get(refusal as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.counts
+            .get(refusal as usize)
+            .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 

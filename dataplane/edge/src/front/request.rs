@@ -77,16 +77,20 @@ pub fn check<B>(request: &Request<B>) -> Result<(), Odd> {
 fn plain_path(target: &Uri) -> bool {
     target.scheme().is_none()
         && target.authority().is_none()
-        && target
-            .path_and_query()
-            .is_some_and(|path| path.as_str().starts_with('/') && path.as_str().bytes().all(|byte| byte.is_ascii_graphic()))
+        && target.path_and_query().is_some_and(|path| {
+            path.as_str().starts_with('/')
+                && path.as_str().bytes().all(|byte| byte.is_ascii_graphic())
+        })
 }
 
 /// Letters, digits and what separates them in names, addresses and ports.
 fn plain_host(host: &HeaderValue) -> bool {
     host.len() <= 270
         && !host.is_empty()
-        && host.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte))
+        && host
+            .as_bytes()
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte))
 }
 
 /// Removes what a client must not say to the control plane. Names with an underscore go too:
@@ -97,7 +101,9 @@ pub fn scrub_request(headers: &mut HeaderMap) {
         name.contains('_')
             || HOP_BY_HOP.contains(&name)
             || FORWARDING.contains(&name)
-            || FORWARDING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            || FORWARDING_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
             || listed.iter().any(|other| other == name)
     });
 }
@@ -106,7 +112,9 @@ pub fn scrub_request(headers: &mut HeaderMap) {
 pub fn scrub_response(headers: &mut HeaderMap) {
     let listed = listed_by_connection(headers);
     remove_if(headers, |name| {
-        HOP_BY_HOP.contains(&name) || name.starts_with("x-lockgate-") || listed.iter().any(|other| other == name)
+        HOP_BY_HOP.contains(&name)
+            || name.starts_with("x-lockgate-")
+            || listed.iter().any(|other| other == name)
     });
 }
 
@@ -119,13 +127,19 @@ fn listed_by_connection(headers: &HeaderMap) -> Vec<String> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
-        .filter(|name| !["host", "content-length", "cookie", "authorization"].contains(&name.as_str()))
+        .filter(|name| {
+            !["host", "content-length", "cookie", "authorization"].contains(&name.as_str())
+        })
         .collect()
 }
 
 fn remove_if(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     // Names of a HeaderMap are lower case.
-    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| unwanted(name.as_str()))
+        .cloned()
+        .collect();
     for name in names {
         headers.remove(name);
     }
@@ -149,7 +163,10 @@ impl Facts {
         add("x-lockgate-peer", &peer.to_string());
         add("x-lockgate-local", &local.to_string());
         add("x-lockgate-listener", role.name());
-        add("x-lockgate-tls", &format!("{}/{}/{}", tls.version, tls.cipher, tls.group));
+        add(
+            "x-lockgate-tls",
+            &format!("{}/{}/{}", tls.version, tls.cipher, tls.group),
+        );
         if !tls.server_name.is_empty() {
             add("x-lockgate-server-name", &tls.server_name);
         }
@@ -174,7 +191,10 @@ mod tests {
     fn headers(names: &[&str]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for name in names {
-            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("spoofed"));
+            map.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_static("spoofed"),
+            );
         }
         map
     }
@@ -227,7 +247,8 @@ mod tests {
             server_name: "gw.test".to_owned(),
             client_certificates: vec![vec![1, 2, 3]],
         };
-        let [peer, local] = ["192.0.2.7:1234", "[2001:db8::1]:443"].map(|text| text.parse().unwrap());
+        let [peer, local] =
+            ["192.0.2.7:1234", "[2001:db8::1]:443"].map(|text| text.parse().unwrap());
         let facts = Facts::new(peer, local, Role::Gateway, &tls);
         let mut map = headers(&["x-lockgate-peer", "x-lockgate-peer", "x-lockgate-tls"]);
         scrub_request(&mut map);
@@ -242,19 +263,31 @@ mod tests {
         ];
         assert_eq!(map.len(), rows.len());
         for (name, value) in rows {
-            assert_eq!(map.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}");
+            assert_eq!(
+                map.get_all(name).iter().collect::<Vec<_>>(),
+                [value],
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn fields_named_by_connection_go_but_not_those_that_carry_meaning() {
         let mut map = headers(&["x-secret", "accept", "host", "cookie"]);
-        map.append("connection", HeaderValue::from_static("close, X-Secret , host,cookie"));
+        map.append(
+            "connection",
+            HeaderValue::from_static("close, X-Secret , host,cookie"),
+        );
         scrub_request(&mut map);
         let mut names: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "cookie", "host"]);
-        let mut map = headers(&["X-Lockgate-Session", "connection", "set-cookie", "x-forwarded-for"]);
+        let mut map = headers(&[
+            "X-Lockgate-Session",
+            "connection",
+            "set-cookie",
+            "x-forwarded-for",
+        ]);
         scrub_response(&mut map);
         assert_eq!(map.len(), 2);
     }
@@ -272,14 +305,25 @@ mod tests {
         assert_eq!(request(Method::GET, "/a/b?c=%20d", one), Ok(()));
         assert_eq!(request(Method::GET, "/", &["[2001:db8::1]:443"]), Ok(()));
         for target in ["https://gw.test/", "http://evil.test/x", "gw.test:443"] {
-            assert_eq!(request(Method::GET, target, one), Err(Odd::Target), "{target}");
+            assert_eq!(
+                request(Method::GET, target, one),
+                Err(Odd::Target),
+                "{target}"
+            );
         }
         assert_eq!(request(Method::OPTIONS, "*", one), Err(Odd::Target));
         assert_eq!(request(Method::GET, "/ä", one), Err(Odd::Target));
-        assert_eq!(request(Method::CONNECT, "gw.test:443", one), Err(Odd::Method));
+        assert_eq!(
+            request(Method::CONNECT, "gw.test:443", one),
+            Err(Odd::Method)
+        );
         assert_eq!(request(Method::TRACE, "/", one), Err(Odd::Method));
         for hosts in [&[][..], &["a", "b"], &[""], &["a/b"], &["a b"], &["a@b"]] {
-            assert_eq!(request(Method::GET, "/", hosts), Err(Odd::Host), "{hosts:?}");
+            assert_eq!(
+                request(Method::GET, "/", hosts),
+                Err(Odd::Host),
+                "{hosts:?}"
+            );
         }
     }
 }

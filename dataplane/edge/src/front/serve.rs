@@ -58,7 +58,9 @@ struct Exchange {
 
 /// Serves one accepted connection to its end or to the hand-over.
 pub async fn connection(front: Arc<Front>, stream: TcpStream, ends: Ends, place: Arc<Place>) {
-    let Some(stream) = handshake(&front, stream, &place).await else { return };
+    let Some(stream) = handshake(&front, stream, &place).await else {
+        return;
+    };
     let (_, session) = stream.get_ref();
     let tls = TlsFacts::of(session);
     let exchange = Arc::new(Exchange {
@@ -77,7 +79,11 @@ pub async fn connection(front: Arc<Front>, stream: TcpStream, ends: Ends, place:
     }
 }
 
-async fn handshake(front: &Front, stream: TcpStream, place: &Place) -> Option<TlsStream<TcpStream>> {
+async fn handshake(
+    front: &Front,
+    stream: TcpStream,
+    place: &Place,
+) -> Option<TlsStream<TcpStream>> {
     let accept = TlsAcceptor::from(front.tls.clone()).accept(stream);
     let refusal = tokio::select! {
         done = timeout(front.limits.tls_time(), accept) => match done {
@@ -107,7 +113,10 @@ async fn http(exchange: Arc<Exchange>, stream: TlsStream<TcpStream>) {
         .max_header_size(limits.head_bytes)
         .max_buf_size(limits.head_bytes)
         .half_close(false)
-        .serve_connection(TokioIo::new(Watched::new(stream, exchange.front.refusals.clone())), service)
+        .serve_connection(
+            TokioIo::new(Watched::new(stream, exchange.front.refusals.clone())),
+            service,
+        )
         .with_upgrades();
     let mut connection = pin!(connection);
     let first_head = sleep(limits.head_time());
@@ -129,14 +138,20 @@ async fn http(exchange: Arc<Exchange>, stream: TlsStream<TcpStream>) {
 }
 
 async fn tunnel(exchange: Arc<Exchange>, granted: Granted) {
-    let Ok(upgraded) = granted.upgrade.await else { return };
+    let Ok(upgraded) = granted.upgrade.await else {
+        return;
+    };
     // The type is the one `http` put in.
-    let Ok(parts) = upgraded.downcast::<TokioIo<Watched<TlsStream<TcpStream>>>>() else { return };
+    let Ok(parts) = upgraded.downcast::<TokioIo<Watched<TlsStream<TcpStream>>>>() else {
+        return;
+    };
     let stream = parts.io.into_inner().into_inner();
     let Exchange { front, ends, .. } = &*exchange;
     // The link was there when the upgrade was granted; should it have gone since, the client
     // sees its connection close, as all others do at that moment.
-    let Some(registered) = front.directory.register() else { return };
+    let Some(registered) = front.directory.register() else {
+        return;
+    };
     let (front, ends, unread) = (front.clone(), *ends, parts.read_buf.to_vec());
     let place = exchange.place.clone();
     drop(exchange);
@@ -160,7 +175,9 @@ impl Exchange {
         };
         if chunked || asks_upgrade {
             // `framing` has stopped watching this connection.
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -168,17 +185,28 @@ impl Exchange {
     async fn upgrade(&self, mut request: Request<Incoming>) -> Response<Answer> {
         if !upgrade::is_possible(&request) {
             self.front.refusals.count(Refusal::BadRequest);
-            return closing(StatusCode::BAD_REQUEST, "A tunnel starts with a GET without a body.\n");
+            return closing(
+                StatusCode::BAD_REQUEST,
+                "A tunnel starts with a GET without a body.\n",
+            );
         }
         if self.place.become_kind(Kind::SignIn).is_err() {
             return busy("Too many people are signing in. Try again in a few seconds.\n");
         }
-        if !self.front.directory.wait_for_link(self.front.limits.upgrade_wait()).await {
+        if !self
+            .front
+            .directory
+            .wait_for_link(self.front.limits.upgrade_wait())
+            .await
+        {
             self.front.refusals.count(Refusal::NoControl);
             return busy(NoAnswer::Down.text());
         }
         let opened = upgrade::facts(&request, self.ends.peer, self.ends.local, &self.tls);
-        *lock(&self.granted) = Some(Granted { upgrade: hyper::upgrade::on(&mut request), opened });
+        *lock(&self.granted) = Some(Granted {
+            upgrade: hyper::upgrade::on(&mut request),
+            opened,
+        });
         upgrade::switching()
     }
 
@@ -190,11 +218,18 @@ impl Exchange {
         let (mut head, body) = request.into_parts();
         request::scrub_request(&mut head.headers);
         self.facts.add_to(&mut head.headers);
-        let body =
-            RequestBody::new(body, limits.body_bytes, limits.http_idle_time(), self.front.refusals.clone());
+        let body = RequestBody::new(
+            body,
+            limits.body_bytes,
+            limits.http_idle_time(),
+            self.front.refusals.clone(),
+        );
         let request = Request::from_parts(head, body);
         let mut upstream = self.upstream.lock().await;
-        match upstream.send(&self.front.http_socket, request, limits.answer_time()).await {
+        match upstream
+            .send(&self.front.http_socket, request, limits.answer_time())
+            .await
+        {
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
                 request::scrub_response(&mut head.headers);
@@ -206,7 +241,9 @@ impl Exchange {
                     self.front.refusals.count(Refusal::NoControl);
                 }
                 let mut response = closing(problem.status(), problem.text());
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
                 response
             }
         }
@@ -218,7 +255,10 @@ fn closing(status: StatusCode, text: &'static str) -> Response<Answer> {
     let mut response = Response::new(Either::Left(Full::new(Bytes::from_static(text.as_bytes()))));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
@@ -226,6 +266,8 @@ fn closing(status: StatusCode, text: &'static str) -> Response<Answer> {
 
 fn busy(text: &'static str) -> Response<Answer> {
     let mut response = closing(StatusCode::SERVICE_UNAVAILABLE, text);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }

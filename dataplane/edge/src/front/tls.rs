@@ -48,12 +48,19 @@ impl Certificate {
         if chain.is_empty() {
             return Err("chain holds no certificate".to_owned());
         }
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "key holds no PEM private key")?;
-        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|problem| match problem {
-            rustls::Error::InconsistentKeys(_) => "the key does not belong to the first certificate".to_owned(),
-            other => format!("chain or key cannot be used: {other}"),
-        })?;
-        Ok(Self { names: names.iter().map(|name| name.to_ascii_lowercase()).collect(), key: Arc::new(key) })
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .map_err(|_| "key holds no PEM private key")?;
+        let key =
+            CertifiedKey::from_der(chain, key, &provider()).map_err(|problem| match problem {
+                rustls::Error::InconsistentKeys(_) => {
+                    "the key does not belong to the first certificate".to_owned()
+                }
+                other => format!("chain or key cannot be used: {other}"),
+            })?;
+        Ok(Self {
+            names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            key: Arc::new(key),
+        })
     }
 
     /// A wildcard stands for exactly one label, as in RFC 6125 section 6.4.3.
@@ -157,7 +164,10 @@ impl TlsFacts {
                 .negotiated_key_exchange_group()
                 .map(|group| format!("{:?}", group.name()))
                 .unwrap_or_default(),
-            server_name: connection.server_name().unwrap_or_default().to_ascii_lowercase(),
+            server_name: connection
+                .server_name()
+                .unwrap_or_default()
+                .to_ascii_lowercase(),
             client_certificates: connection
                 .peer_certificates()
                 .unwrap_or_default()
@@ -181,7 +191,10 @@ mod tests {
 
     #[test]
     fn certificates_are_chosen_by_name() {
-        let resolver = ByName(vec![certificate(&["gw.test"]), certificate(&["other.test", "*.wild.test"])]);
+        let resolver = ByName(vec![
+            certificate(&["gw.test"]),
+            certificate(&["other.test", "*.wild.test"]),
+        ]);
         let [first, second] = [0, 1].map(|at| resolver.0.get(at).unwrap().key.clone());
         for (name, wanted) in [
             (None, &first),
@@ -192,14 +205,21 @@ mod tests {
             (Some("a.b.wild.test"), &first),
             (Some("wild.test"), &first),
         ] {
-            assert!(Arc::ptr_eq(&resolver.choose(name).unwrap(), wanted), "{name:?}");
+            assert!(
+                Arc::ptr_eq(&resolver.choose(name).unwrap(), wanted),
+                "{name:?}"
+            );
         }
     }
 
     #[test]
     fn the_hybrid_group_comes_first_and_early_data_is_off() {
-        let config =
-            server_config(vec![certificate(&["gw.test"])], Minimum::Tls12, ClientCertificates::Off).unwrap();
+        let config = server_config(
+            vec![certificate(&["gw.test"])],
+            Minimum::Tls12,
+            ClientCertificates::Off,
+        )
+        .unwrap();
         let first = config.crypto_provider().kx_groups.first().unwrap().name();
         assert_eq!(first, rustls::NamedGroup::X25519MLKEM768);
         assert_eq!(config.max_early_data_size, 0);
@@ -208,8 +228,12 @@ mod tests {
 
     #[test]
     fn asking_for_certificates_turns_resumption_off() {
-        let config =
-            server_config(vec![certificate(&["gw.test"])], Minimum::Tls13, ClientCertificates::Request).unwrap();
+        let config = server_config(
+            vec![certificate(&["gw.test"])],
+            Minimum::Tls13,
+            ClientCertificates::Request,
+        )
+        .unwrap();
         assert!(!config.ticketer.enabled());
         assert_eq!(config.send_tls13_tickets, 0);
     }

@@ -37,7 +37,10 @@ pub fn switching() -> Response<Answer> {
     let mut response = Response::new(Either::Left(Full::new(Bytes::new())));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     headers.insert(header::UPGRADE, HeaderValue::from_static(PROTOCOL));
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -45,12 +48,24 @@ pub fn switching() -> Response<Answer> {
 }
 
 /// What the control plane learns about the connection; `conn` is still to be filled in.
-pub fn facts<B>(request: &Request<B>, peer: SocketAddr, local: SocketAddr, tls: &TlsFacts) -> Box<ConnOpened> {
+pub fn facts<B>(
+    request: &Request<B>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    tls: &TlsFacts,
+) -> Box<ConnOpened> {
     let headers = request.headers();
     let text = |name| {
-        headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
+        headers
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .unwrap_or_default()
     };
-    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let cookies: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     Box::new(ConnOpened {
         conn: 0,
         peer: peer.to_string(),
@@ -59,9 +74,17 @@ pub fn facts<B>(request: &Request<B>, peer: SocketAddr, local: SocketAddr, tls: 
         tls_cipher: tls.cipher.clone(),
         tls_group: tls.group.clone(),
         server_name: tls.server_name.clone(),
-        client_certificates: tls.client_certificates.iter().map(|der| ByteBuf::from(der.clone())).collect(),
+        client_certificates: tls
+            .client_certificates
+            .iter()
+            .map(|der| ByteBuf::from(der.clone()))
+            .collect(),
         host: text(header::HOST),
-        path: request.uri().path_and_query().map(|path| path.as_str().to_owned()).unwrap_or_default(),
+        path: request
+            .uri()
+            .path_and_query()
+            .map(|path| path.as_str().to_owned())
+            .unwrap_or_default(),
         user_agent: text(header::USER_AGENT),
         cookie: Secret(cookies.join(&b"; "[..])),
     })
@@ -103,6 +126,9 @@ mod tests {
         assert_eq!(opened.peer, "[2001:db8::2]:5");
         assert_eq!(opened.path, "/team?x=1");
         assert_eq!(opened.cookie, Secret(b"DSID=1; b=2".to_vec()));
-        assert_eq!((opened.host.as_str(), opened.user_agent.as_str()), ("gw.test", "agent"));
+        assert_eq!(
+            (opened.host.as_str(), opened.user_agent.as_str()),
+            ("gw.test", "agent")
+        );
     }
 }

@@ -43,7 +43,11 @@ pub fn decode<T: DeserializeOwned>(record: &[u8]) -> Result<T, LinkError> {
     // A message nests four deep: message, fields, rules, one rule. Deeper input is no message.
     source.set_max_depth(16);
     let message = T::deserialize(&mut source).map_err(|_| LinkError::Message)?;
-    if source.position() == record.len() as u64 { Ok(message) } else { Err(LinkError::Message) }
+    if source.position() == record.len() as u64 {
+        Ok(message)
+    } else {
+        Err(LinkError::Message)
+    }
 }
 
 /// The record of one message, length word included.
@@ -54,7 +58,9 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Zeroizing<Vec<u8>>, LinkError
     if length > MAX_RECORD {
         return Err(LinkError::TooLarge);
     }
-    let word = u32::try_from(length).map_err(|_| LinkError::TooLarge)?.to_be_bytes();
+    let word = u32::try_from(length)
+        .map_err(|_| LinkError::TooLarge)?
+        .to_be_bytes();
     if let Some(start) = record.first_chunk_mut::<4>() {
         *start = word;
     }
@@ -64,7 +70,9 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Zeroizing<Vec<u8>>, LinkError
 /// The next message of the control plane; `None` when it closed the link between two records.
 ///
 /// Not safe to cancel: a record that was half read is lost.
-pub async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<ToEdge>, LinkError> {
+pub async fn read_message(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<ToEdge>, LinkError> {
     let mut word = [0; 4];
     match stream.read_exact(&mut word).await {
         Ok(_) => {}
@@ -88,7 +96,12 @@ mod tests {
     use lockgate_dataplane::link::{FromEdge, Secret};
 
     fn frame() -> ToEdge {
-        ToEdge::Frame { conn: 7, vendor: 0xa4c, kind: 1, body: vec![1, 2, 3] }
+        ToEdge::Frame {
+            conn: 7,
+            vendor: 0xa4c,
+            kind: 1,
+            body: vec![1, 2, 3],
+        }
     }
 
     #[tokio::test]
@@ -97,10 +110,15 @@ mod tests {
         wire.extend_from_slice(&encode(&ToEdge::Keepalive {}).unwrap());
         let (mut near, mut far) = tokio::io::duplex(3);
         let writer = tokio::spawn(async move {
-            tokio::io::AsyncWriteExt::write_all(&mut far, &wire).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut far, &wire)
+                .await
+                .unwrap();
         });
         assert_eq!(read_message(&mut near).await.unwrap(), Some(frame()));
-        assert_eq!(read_message(&mut near).await.unwrap(), Some(ToEdge::Keepalive {}));
+        assert_eq!(
+            read_message(&mut near).await.unwrap(),
+            Some(ToEdge::Keepalive {})
+        );
         assert_eq!(read_message(&mut near).await.unwrap(), None);
         writer.await.unwrap();
     }
@@ -109,7 +127,10 @@ mod tests {
     async fn what_is_no_record_is_refused_before_memory_is_taken() {
         let long = u32::try_from(MAX_RECORD + 1).unwrap();
         for (wire, wanted) in [
-            (long.to_be_bytes().to_vec(), &*format!("declares {long} bytes")),
+            (
+                long.to_be_bytes().to_vec(),
+                &*format!("declares {long} bytes"),
+            ),
             (vec![0xff, 0xff, 0xff, 0xff], "declares 4294967295 bytes"),
             (vec![0, 0, 0, 0], "declares 0 bytes"),
             (vec![0, 0, 0, 1, 0xc0], "no message"),
@@ -135,7 +156,10 @@ mod tests {
             r#"{"hello": {"version": 1}, "keepalive": {}}"#,
         ] {
             let value: serde_json::Value = serde_json::from_str(text).unwrap();
-            assert!(decode::<ToEdge>(&rmp_serde::to_vec_named(&value).unwrap()).is_err(), "{text}");
+            assert!(
+                decode::<ToEdge>(&rmp_serde::to_vec_named(&value).unwrap()).is_err(),
+                "{text}"
+            );
         }
         let deep = vec![0x91; 100_000];
         assert!(decode::<ToEdge>(&deep).is_err());
@@ -143,7 +167,12 @@ mod tests {
 
     #[test]
     fn a_message_above_the_record_size_is_not_sent() {
-        let message = FromEdge::Frame { conn: 1, vendor: 0, kind: 0, body: vec![0; MAX_RECORD] };
+        let message = FromEdge::Frame {
+            conn: 1,
+            vendor: 0,
+            kind: 0,
+            body: vec![0; MAX_RECORD],
+        };
         assert!(matches!(encode(&message), Err(LinkError::TooLarge)));
         assert!(!format!("{:?}", Secret(vec![1, 2])).contains('1'));
     }

@@ -13,7 +13,11 @@ use crate::lock;
 /// What the control plane wants of a connection the front still owns.
 #[derive(Debug)]
 pub enum Command {
-    Frame { vendor: u32, kind: u32, body: Vec<u8> },
+    Frame {
+        vendor: u32,
+        kind: u32,
+        body: Vec<u8>,
+    },
     /// Hand over to the data thread.
     Attach { session: u64 },
     /// Close when everything before has been written.
@@ -84,7 +88,12 @@ pub struct Directory {
 impl Directory {
     /// `queue_bytes`: most bytes that may wait for one connection.
     pub fn new(queue_bytes: usize, refusals: Arc<Refusals>) -> Self {
-        Self { state: Mutex::default(), link: watch::Sender::new(false), queue_bytes, refusals }
+        Self {
+            state: Mutex::default(),
+            link: watch::Sender::new(false),
+            queue_bytes,
+            refusals,
+        }
     }
 
     /// A control plane has been greeted. Returns the epoch of this link.
@@ -112,7 +121,9 @@ impl Directory {
     /// True as soon as there is a link, false when `patience` is over.
     pub async fn wait_for_link(&self, patience: std::time::Duration) -> bool {
         let mut link = self.link.subscribe();
-        tokio::time::timeout(patience, link.wait_for(|up| *up)).await.is_ok_and(|up| up.is_ok())
+        tokio::time::timeout(patience, link.wait_for(|up| *up))
+            .await
+            .is_ok_and(|up| up.is_ok())
     }
 
     /// Gives a new connection its number; `None` when there is no link.
@@ -125,8 +136,19 @@ impl Directory {
         let (conn, epoch) = (state.last_conn, state.epoch);
         let (sender, commands) = mpsc::unbounded_channel();
         let queued = Arc::new(AtomicUsize::new(0));
-        state.entries.insert(conn, Entry { commands: sender, queued: queued.clone() });
-        Some(Registered { conn, epoch, commands, queued })
+        state.entries.insert(
+            conn,
+            Entry {
+                commands: sender,
+                queued: queued.clone(),
+            },
+        );
+        Some(Registered {
+            conn,
+            epoch,
+            commands,
+            queued,
+        })
     }
 
     /// The connection has ended.
@@ -185,7 +207,11 @@ mod tests {
     use super::*;
 
     fn frame(bytes: usize) -> Command {
-        Command::Frame { vendor: 0, kind: 0, body: vec![0; bytes] }
+        Command::Frame {
+            vendor: 0,
+            kind: 0,
+            body: vec![0; bytes],
+        }
     }
 
     #[tokio::test]
@@ -198,7 +224,10 @@ mod tests {
         let mut registered = directory.register().unwrap();
         assert_eq!(registered.epoch, first);
         directory.link_down();
-        assert!(matches!(registered.next().await, Command::Drop(Refusal::NoControl)));
+        assert!(matches!(
+            registered.next().await,
+            Command::Drop(Refusal::NoControl)
+        ));
         assert!(directory.is_empty());
         assert!(directory.link_up() > first);
         assert!(directory.register().unwrap().conn > registered.conn);
@@ -210,10 +239,18 @@ mod tests {
         directory.link_up();
         let mut registered = directory.register().unwrap();
         directory.command(registered.conn, frame(1)).unwrap();
-        directory.command(registered.conn, Command::Attach { session: 9 }).unwrap();
-        assert!(matches!(directory.command(registered.conn, frame(1)), Err(Command::Frame { .. })));
+        directory
+            .command(registered.conn, Command::Attach { session: 9 })
+            .unwrap();
+        assert!(matches!(
+            directory.command(registered.conn, frame(1)),
+            Err(Command::Frame { .. })
+        ));
         assert!(matches!(registered.next().await, Command::Frame { .. }));
-        assert!(matches!(registered.next().await, Command::Attach { session: 9 }));
+        assert!(matches!(
+            registered.next().await,
+            Command::Attach { session: 9 }
+        ));
     }
 
     #[tokio::test]
@@ -227,7 +264,10 @@ mod tests {
         directory.command(registered.conn, frame(50)).unwrap();
         directory.command(registered.conn, frame(50)).unwrap();
         assert!(matches!(registered.next().await, Command::Frame { .. }));
-        assert!(matches!(registered.next().await, Command::Drop(Refusal::QueueFull)));
+        assert!(matches!(
+            registered.next().await,
+            Command::Drop(Refusal::QueueFull)
+        ));
         assert_eq!(refusals.of(Refusal::QueueFull), 1);
     }
 }

@@ -43,7 +43,9 @@ pub struct LinkServer {
 
 impl std::fmt::Debug for LinkServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LinkServer").field("edge", &self.edge).finish_non_exhaustive()
+        f.debug_struct("LinkServer")
+            .field("edge", &self.edge)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,7 +71,10 @@ impl LinkServer {
             };
             let (mut reader, mut writer) = stream.into_split();
             if let Err(problem) = self.greet(&mut reader, &mut writer).await {
-                log::warning("link-refused", serde_json::json!({"reason": problem.to_string()}));
+                log::warning(
+                    "link-refused",
+                    serde_json::json!({"reason": problem.to_string()}),
+                );
                 continue;
             }
             let epoch = self.directory.link_up();
@@ -95,7 +100,10 @@ impl LinkServer {
                     problem.to_string()
                 }
             };
-            log::warning("link-down", serde_json::json!({"epoch": epoch, "reason": reason}));
+            log::warning(
+                "link-down",
+                serde_json::json!({"epoch": epoch, "reason": reason}),
+            );
         }
     }
 
@@ -114,21 +122,40 @@ impl LinkServer {
         }
     }
 
-    async fn greet(&self, reader: &mut OwnedReadHalf, writer: &mut OwnedWriteHalf) -> Result<(), LinkError> {
+    async fn greet(
+        &self,
+        reader: &mut OwnedReadHalf,
+        writer: &mut OwnedWriteHalf,
+    ) -> Result<(), LinkError> {
         let late = || LinkError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
-        match timeout(GREETING, read_message(reader)).await.map_err(|_| late())?? {
+        match timeout(GREETING, read_message(reader))
+            .await
+            .map_err(|_| late())??
+        {
             Some(ToEdge::Hello { version: VERSION }) => {}
             Some(ToEdge::Hello { version }) => {
-                log::error("link-version", serde_json::json!({"theirs": version, "ours": VERSION}));
+                log::error(
+                    "link-version",
+                    serde_json::json!({"theirs": version, "ours": VERSION}),
+                );
                 return Err(LinkError::Message);
             }
             _ => return Err(LinkError::Message),
         }
         let (reply, sessions) = oneshot::channel();
         self.data.send(ToData::ReportSessions(reply));
-        let sessions = timeout(GREETING, sessions).await.map_err(|_| late())?.map_err(|_| late())?;
-        let record = encode(&FromEdge::Hello { version: VERSION, edge: self.edge, sessions })?;
-        timeout(WRITE, writer.write_all(&record)).await.map_err(|_| late())??;
+        let sessions = timeout(GREETING, sessions)
+            .await
+            .map_err(|_| late())?
+            .map_err(|_| late())?;
+        let record = encode(&FromEdge::Hello {
+            version: VERSION,
+            edge: self.edge,
+            sessions,
+        })?;
+        timeout(WRITE, writer.write_all(&record))
+            .await
+            .map_err(|_| late())??;
         Ok(())
     }
 
@@ -139,7 +166,15 @@ impl LinkServer {
         mut reader: OwnedReadHalf,
         writer: OwnedWriteHalf,
     ) -> Lost {
-        let Self { listener, control_uid, directory, data, outgoing, refusals, .. } = self;
+        let Self {
+            listener,
+            control_uid,
+            directory,
+            data,
+            outgoing,
+            refusals,
+            ..
+        } = self;
         let hear = async {
             loop {
                 match timeout(SILENCE, read_message(&mut reader)).await {
@@ -181,11 +216,17 @@ async fn accept(listener: &UnixListener, control_uid: u32, refusals: &Refusals) 
                     return stream;
                 }
                 refusals.count(Refusal::LinkPeer);
-                log::warning("link-wrong-peer", serde_json::json!({"uid": uid, "wanted": control_uid}));
+                log::warning(
+                    "link-wrong-peer",
+                    serde_json::json!({"uid": uid, "wanted": control_uid}),
+                );
             }
             Err(problem) => {
                 refusals.count(Refusal::Accept);
-                log::error("link-accept", serde_json::json!({"reason": problem.to_string()}));
+                log::error(
+                    "link-accept",
+                    serde_json::json!({"reason": problem.to_string()}),
+                );
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -239,12 +280,18 @@ async fn tell(
     }
 }
 
-async fn write(writer: &mut BufWriter<OwnedWriteHalf>, message: &FromEdge) -> Result<(), LinkError> {
+async fn write(
+    writer: &mut BufWriter<OwnedWriteHalf>,
+    message: &FromEdge,
+) -> Result<(), LinkError> {
     let record = match encode(message) {
         Ok(record) => record,
         // One message too large for a record must not take the link with it again and again.
         Err(problem) => {
-            log::error("link-message-dropped", serde_json::json!({"reason": problem.to_string()}));
+            log::error(
+                "link-message-dropped",
+                serde_json::json!({"reason": problem.to_string()}),
+            );
             return Ok(());
         }
     };
@@ -260,11 +307,21 @@ fn dispatch(directory: &Directory, data: &dyn DataPort, message: ToEdge) -> Resu
         // Said once, at the start.
         ToEdge::Hello { .. } => return Err(LinkError::Message),
         ToEdge::Keepalive {} => {}
-        ToEdge::Frame { conn, vendor, kind, body } => {
+        ToEdge::Frame {
+            conn,
+            vendor,
+            kind,
+            body,
+        } => {
             if let Err(Command::Frame { vendor, kind, body }) =
                 directory.command(conn, Command::Frame { vendor, kind, body })
             {
-                data.send(ToData::Link(ToEdge::Frame { conn, vendor, kind, body }));
+                data.send(ToData::Link(ToEdge::Frame {
+                    conn,
+                    vendor,
+                    kind,
+                    body,
+                }));
             }
         }
         ToEdge::CloseConn { conn } => {
@@ -277,7 +334,10 @@ fn dispatch(directory: &Directory, data: &dyn DataPort, message: ToEdge) -> Resu
             if directory.owns(conn) {
                 // The data thread must know before the connection or its frames can reach it.
                 data.send(ToData::Link(ToEdge::Attach { conn, session }));
-                if directory.command(conn, Command::Attach { session }).is_err() {
+                if directory
+                    .command(conn, Command::Attach { session })
+                    .is_err()
+                {
                     data.send(ToData::Link(ToEdge::CloseConn { conn }));
                 }
             }
@@ -313,17 +373,33 @@ mod tests {
         let mut mine = directory.register().unwrap();
         let data = Recorder::default();
         let conn = mine.conn;
-        let frame = |conn| ToEdge::Frame { conn, vendor: 1, kind: 2, body: vec![] };
+        let frame = |conn| ToEdge::Frame {
+            conn,
+            vendor: 1,
+            kind: 2,
+            body: vec![],
+        };
         dispatch(&directory, &data, frame(conn)).unwrap();
         assert!(matches!(mine.next().await, Command::Frame { .. }));
         assert!(crate::lock(&data.0).is_empty());
         dispatch(&directory, &data, ToEdge::Attach { conn, session: 5 }).unwrap();
         dispatch(&directory, &data, frame(conn)).unwrap();
         dispatch(&directory, &data, ToEdge::CloseConn { conn }).unwrap();
-        dispatch(&directory, &data, ToEdge::Attach { conn: 99, session: 5 }).unwrap();
+        dispatch(
+            &directory,
+            &data,
+            ToEdge::Attach {
+                conn: 99,
+                session: 5,
+            },
+        )
+        .unwrap();
         assert!(matches!(mine.next().await, Command::Attach { session: 5 }));
         let sent = crate::lock(&data.0).clone();
-        let starts: Vec<_> = sent.iter().map(|text| text.split([' ', '{']).next().unwrap()).collect();
+        let starts: Vec<_> = sent
+            .iter()
+            .map(|text| text.split([' ', '{']).next().unwrap())
+            .collect();
         assert_eq!(starts, ["Attach", "Frame", "CloseConn"]);
         assert!(dispatch(&directory, &data, ToEdge::Hello { version: VERSION }).is_err());
     }
@@ -338,6 +414,11 @@ mod tests {
         let data = Recorder::default();
         dispatch(&directory, &data, ToEdge::Attach { conn, session: 5 }).unwrap();
         assert_eq!(crate::lock(&data.0).len(), 2);
-        assert!(crate::lock(&data.0).last().unwrap().starts_with("CloseConn"));
+        assert!(
+            crate::lock(&data.0)
+                .last()
+                .unwrap()
+                .starts_with("CloseConn")
+        );
     }
 }

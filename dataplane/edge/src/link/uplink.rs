@@ -51,8 +51,12 @@ pub struct Outgoing {
 pub fn channel(refusals: Arc<Refusals>) -> (Uplink, Outgoing) {
     let (sender, queue) = mpsc::channel(MESSAGES);
     let overflow = Arc::new(AtomicU64::new(0));
-    let uplink =
-        Uplink { queue: sender, room: Arc::new(Semaphore::new(ROOM)), overflow: overflow.clone(), refusals };
+    let uplink = Uplink {
+        queue: sender,
+        room: Arc::new(Semaphore::new(ROOM)),
+        overflow: overflow.clone(),
+        refusals,
+    };
     (uplink, Outgoing { queue, overflow })
 }
 
@@ -60,13 +64,23 @@ impl Uplink {
     /// From the data thread; never blocks.
     pub fn send(&self, message: FromEdge) {
         let room = match message {
-            FromEdge::Frame { .. } => match self.room.clone().try_acquire_many_owned(units(&message)) {
-                Ok(permit) => Some(permit),
-                Err(_) => return self.refusals.count(Refusal::LinkFull),
-            },
+            FromEdge::Frame { .. } => {
+                match self.room.clone().try_acquire_many_owned(units(&message)) {
+                    Ok(permit) => Some(permit),
+                    Err(_) => return self.refusals.count(Refusal::LinkFull),
+                }
+            }
             _ => None,
         };
-        if self.queue.try_send(Queued { message, epoch: 0, _room: room }).is_err() {
+        if self
+            .queue
+            .try_send(Queued {
+                message,
+                epoch: 0,
+                _room: room,
+            })
+            .is_err()
+        {
             self.refusals.count(Refusal::LinkFull);
             self.overflow.fetch_add(1, Ordering::Relaxed);
         }
@@ -74,8 +88,20 @@ impl Uplink {
 
     /// From a connection of the front; waits for room.
     pub async fn send_for(&self, epoch: u64, message: FromEdge) -> Result<(), LinkGone> {
-        let room = self.room.clone().acquire_many_owned(units(&message)).await.map_err(|_| LinkGone)?;
-        self.queue.send(Queued { message, epoch, _room: Some(room) }).await.map_err(|_| LinkGone)
+        let room = self
+            .room
+            .clone()
+            .acquire_many_owned(units(&message))
+            .await
+            .map_err(|_| LinkGone)?;
+        self.queue
+            .send(Queued {
+                message,
+                epoch,
+                _room: Some(room),
+            })
+            .await
+            .map_err(|_| LinkGone)
     }
 }
 
@@ -92,7 +118,11 @@ fn units(message: &FromEdge) -> u32 {
     let bytes = match message {
         FromEdge::Frame { body, .. } => body.len(),
         FromEdge::ConnOpened(opened) => {
-            opened.client_certificates.iter().map(|der| der.len()).sum::<usize>()
+            opened
+                .client_certificates
+                .iter()
+                .map(|der| der.len())
+                .sum::<usize>()
                 + secret(&opened.cookie)
                 + opened.path.len()
                 + opened.host.len()
@@ -100,7 +130,9 @@ fn units(message: &FromEdge) -> u32 {
         }
         _ => 0,
     };
-    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(ROOM as u32)
+    u32::try_from(bytes / 1024 + 1)
+        .unwrap_or(u32::MAX)
+        .min(ROOM as u32)
 }
 
 #[cfg(test)]
@@ -109,7 +141,12 @@ mod tests {
     use super::*;
 
     fn frame(body: usize) -> FromEdge {
-        FromEdge::Frame { conn: 1, vendor: 0, kind: 0, body: vec![0; body] }
+        FromEdge::Frame {
+            conn: 1,
+            vendor: 0,
+            kind: 0,
+            body: vec![0; body],
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,10 @@
 //! A front with a fake control plane and a fake data thread around it, and clients for it.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,7 +38,9 @@ use tokio_rustls::client::TlsStream;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("nothing happened")
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("nothing happened")
 }
 
 /// Waits until `fact` holds.
@@ -50,7 +57,7 @@ pub async fn until(mut fact: impl FnMut() -> bool) {
 #[derive(Default)]
 pub struct FakeData {
     pub orders: Mutex<Vec<String>>,
-    pub adopted: Mutex<Vec<Box<Adopted>>>,
+    pub adopted: Mutex<Vec<Adopted>>,
     pub sessions: Mutex<Vec<SessionState>>,
 }
 
@@ -59,7 +66,7 @@ impl DataPort for FakeData {
         let name = match order {
             ToData::Link(message) => format!("{message:?}"),
             ToData::Adopt(adopted) => {
-                self.adopted.lock().unwrap().push(adopted);
+                self.adopted.lock().unwrap().push(*adopted);
                 "Adopt".to_owned()
             }
             ToData::ReportSessions(reply) => {
@@ -94,21 +101,36 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let limits = Limits { new_per_second: 100_000, new_burst: 100_000, ..Limits::default() };
-        Self { limits, client_certificates: ClientCertificates::Off, minimum: Minimum::Tls12 }
+        let limits = Limits {
+            new_per_second: 100_000,
+            new_burst: 100_000,
+            ..Limits::default()
+        };
+        Self {
+            limits,
+            client_certificates: ClientCertificates::Off,
+            minimum: Minimum::Tls12,
+        }
     }
 }
 
 impl Edge {
     pub async fn start(options: Options) -> Self {
-        let Options { limits, client_certificates, minimum } = options;
+        let Options {
+            limits,
+            client_certificates,
+            minimum,
+        } = options;
         let directory_path = tempfile::tempdir().unwrap();
         let http_socket = directory_path.path().join("http");
         let link_socket = directory_path.path().join("link");
         let made = rcgen::generate_simple_self_signed(vec!["gw.test".to_owned()]).unwrap();
-        let certificate =
-            Certificate::from_pem(&["gw.test".to_owned()], &made.cert.pem(), &made.signing_key.serialize_pem())
-                .unwrap();
+        let certificate = Certificate::from_pem(
+            &["gw.test".to_owned()],
+            &made.cert.pem(),
+            &made.signing_key.serialize_pem(),
+        )
+        .unwrap();
         let refusals = Arc::new(Refusals::default());
         let data = Arc::new(FakeData::default());
         let directory = Arc::new(Directory::new(limits.queue_bytes, refusals.clone()));
@@ -162,8 +184,23 @@ impl Edge {
     pub async fn control(&self) -> Control {
         let mut control = Control::connect(&self.link_socket).await;
         control.send(&ToEdge::Hello { version: VERSION }).await;
-        assert!(matches!(control.next().await, FromEdge::Hello { version: VERSION, edge: 7, .. }));
-        until(|| self.data.orders.lock().unwrap().iter().any(|order| order == "LinkUp")).await;
+        assert!(matches!(
+            control.next().await,
+            FromEdge::Hello {
+                version: VERSION,
+                edge: 7,
+                ..
+            }
+        ));
+        until(|| {
+            self.data
+                .orders
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|order| order == "LinkUp")
+        })
+        .await;
         control
     }
 
@@ -175,7 +212,8 @@ impl Edge {
                 let (stream, _) = listener.accept().await.unwrap();
                 let service = hyper::service::service_fn(echo);
                 tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service),
                 );
             }
         });
@@ -184,7 +222,9 @@ impl Edge {
     pub fn client_config(&self) -> rustls::ClientConfig {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.ca.clone()).unwrap();
-        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+        rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth()
     }
 
     pub async fn tls(&self, address: SocketAddr) -> TlsStream<TcpStream> {
@@ -204,14 +244,14 @@ impl Edge {
 
     pub async fn ask(&self, request: &str) -> String {
         let mut stream = self.tls(self.address).await;
-        stream.write_all(request.as_bytes()).await.unwrap();
+        say(&mut stream, request.as_bytes()).await;
         read_all(&mut stream).await
     }
 
     /// A client that has got the upgrade.
     pub async fn tunnel(&self) -> TlsStream<TcpStream> {
         let mut stream = self.tls(self.address).await;
-        stream.write_all(UPGRADE.as_bytes()).await.unwrap();
+        say(&mut stream, UPGRADE.as_bytes()).await;
         let head = read_head(&mut stream).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         stream
@@ -228,9 +268,15 @@ async fn echo(
     let (head, body) = request.into_parts();
     let collected = body.collect().await;
     let Ok(collected) = collected else {
-        return Ok(hyper::Response::builder().status(400).body(Full::new(Bytes::new())).unwrap());
+        return Ok(hyper::Response::builder()
+            .status(400)
+            .body(Full::new(Bytes::new()))
+            .unwrap());
     };
-    let trailers = collected.trailers().map(|trailers| trailers.len()).unwrap_or(0);
+    let trailers = collected
+        .trailers()
+        .map(|trailers| trailers.len())
+        .unwrap_or(0);
     let headers: Vec<(String, String)> = head
         .headers
         .iter()
@@ -254,7 +300,9 @@ pub struct Control {
 
 impl Control {
     pub async fn connect(path: &std::path::Path) -> Self {
-        Self { stream: soon(UnixStream::connect(path)).await.unwrap() }
+        Self {
+            stream: soon(UnixStream::connect(path)).await.unwrap(),
+        }
     }
 
     pub async fn send(&mut self, message: &ToEdge) {
@@ -288,7 +336,11 @@ impl Control {
     pub async fn closed(&mut self) -> (u64, String) {
         loop {
             match self.next().await {
-                FromEdge::ConnClosed { conn, session: 0, cause } => return (conn, cause),
+                FromEdge::ConnClosed {
+                    conn,
+                    session: 0,
+                    cause,
+                } => return (conn, cause),
                 FromEdge::Frame { .. } => {}
                 other => panic!("{other:?}"),
             }
@@ -301,6 +353,17 @@ pub fn frame(vendor: u32, kind: u32, sequence: u32, body: &[u8]) -> Vec<u8> {
     let mut wire = if_t::encode_header(vendor, kind, total, sequence).to_vec();
     wire.extend_from_slice(body);
     wire
+}
+
+/// Writes and flushes: without, tokio-rustls may keep the last bytes to itself. The other side may
+/// close meanwhile; what it answers is what counts.
+pub async fn say(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) {
+    soon(async {
+        if stream.write_all(bytes).await.is_ok() {
+            let _ = stream.flush().await;
+        }
+    })
+    .await;
 }
 
 pub async fn read_head(stream: &mut TlsStream<TcpStream>) -> String {
@@ -336,7 +399,9 @@ pub async fn read_all(stream: &mut TlsStream<TcpStream>) -> String {
 
 /// Splits a response into status line and JSON body of the echo server.
 pub fn echoed(response: &str) -> serde_json::Value {
-    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{response:?}"));
+    let (head, body) = response
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("{response:?}"));
     assert!(head.starts_with("HTTP/1.1 200"), "{response}");
     serde_json::from_str(body).unwrap()
 }

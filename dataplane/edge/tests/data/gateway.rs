@@ -347,8 +347,7 @@ impl Gateway {
 
     /// A counter as the next report has it.
     pub fn counter(&self, name: &str) -> u64 {
-        self.sync();
-        self.advance(5000);
+        self.order(ToEdge::ReportStats {});
         let stats = self.wait_for(|message| matches!(message, FromEdge::Stats { .. }));
         let FromEdge::Stats { counters, .. } = stats else {
             unreachable!()
