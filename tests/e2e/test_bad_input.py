@@ -69,7 +69,7 @@ def test_connections_that_never_finish(
 
 
 def test_replayed_esp_is_dropped_and_counted(lab: Lab, connect: Connect, gateway: Gateway) -> None:
-    client = connect(gateway).wait_configured().wait_esp()
+    connect(gateway).wait_configured().wait_esp()
     capture = lab.internet.capture("to-client", "replay")
     assert lab.client.ping(INTRANET4, count=20)
     capture.stop()

@@ -88,26 +88,29 @@ def test_no_address_left(lab: Lab, connect: Connect, another_gateway: Callable[.
 
 @pytest.fixture(scope="module")
 def strict(another_gateway: Callable[..., Gateway]) -> Gateway:
-    """One session a user; three wrong passwords lock a name for an address."""
+    """Two sessions a user; a few wrong passwords lock a name for an address."""
     return another_gateway(
-        {"sessions": {"max_per_user": "1"}, "sign_in.guard": {"failures_per_user_and_address": "3"}}
+        {"sessions": {"max_per_user": "2"}, "sign_in.guard": {"failures_per_user_and_address": "2"}}
     )
 
 
 def test_too_many_sessions(lab: Lab, connect: Connect, strict: Gateway, new_user: NewUser) -> None:
     user = new_user(strict)
     first = connect(strict, user=user).wait_configured()
-    session = strict.session_of(user)["id"]
+    oldest = strict.session_of(user)["id"]
+    connect(strict, user=user).wait_configured()
+    before = {session["id"] for session in strict.sessions_of(user)}
 
     # Without an answer to "which one shall end?" nothing changes.
-    refused = connect(strict, user=user, host=lab.guest)
-    refused.wait_refused()
-    assert strict.session_of(user)["id"] == session
+    connect(strict, user=user, host=lab.guest).wait_refused()
+    assert {session["id"] for session in strict.sessions_of(user)} == before
 
-    chosen = ["--form-entry", f"pulse_session_kill:session_choice={session}"]
+    chosen = ["--form-entry", f"pulse_session_kill:session_choice={oldest}"]
     connect(strict, user=user, host=lab.guest, options=chosen).wait_configured()
     assert first.program.wait() == 1  # its session was ended
-    wait_for(lambda: strict.session_of(user)["id"] != session, "the new session took the old one's place")
+    after = {session["id"] for session in strict.sessions_of(user)}
+    assert len(after) == 2
+    assert before - after == {oldest}
     assert strict.wait_event("session-end", user=user)["reason"] == "replaced"
 
 

@@ -16,7 +16,16 @@ use serde_json::{Map, Value};
 /// Lines waiting for the writer; at about 200 bytes a line this is 200 KiB.
 const QUEUE: usize = 1024;
 
-static LINES: OnceLock<SyncSender<String>> = OnceLock::new();
+/// How long the end of the process waits for lines still in the queue.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+enum Job {
+    Write(String),
+    /// Answered when everything before has been written.
+    Mark(SyncSender<()>),
+}
+
+static LINES: OnceLock<SyncSender<Job>> = OnceLock::new();
 static LOST: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +47,17 @@ impl Level {
 
 /// Starts the writing thread; lines before that are written directly.
 pub fn start() -> std::io::Result<()> {
-    let (sender, lines) = sync_channel::<String>(QUEUE);
+    let (sender, jobs) = sync_channel(QUEUE);
     std::thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || {
-            for line in lines {
-                write(&line);
+            for job in jobs {
+                match job {
+                    Job::Write(line) => write(&line),
+                    Job::Mark(reached) => {
+                        let _ = reached.send(());
+                    }
+                }
             }
         })?;
     // A second call keeps the first writer: there is one standard error.
@@ -63,15 +77,22 @@ pub fn line(level: Level, event: &'static str, facts: Value) {
     match LINES.get() {
         None => write(&text),
         Some(lines) => {
-            if let Err(TrySendError::Full(_)) = lines.try_send(text) {
+            if let Err(TrySendError::Full(_)) = lines.try_send(Job::Write(text)) {
                 LOST.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 }
 
-/// Writes past the queue, for what is said right before the process ends.
+/// Writes past the queue, and waits a moment for what is in it: for what is said right before the
+/// process ends.
 pub fn last_line(level: Level, event: &'static str, facts: Value) {
+    if let Some(lines) = LINES.get() {
+        let (reached, mark) = sync_channel(1);
+        if lines.try_send(Job::Mark(reached)).is_ok() {
+            let _ = mark.recv_timeout(PATIENCE);
+        }
+    }
     write(&render(level, event, facts, SystemTime::now(), 0));
 }
 

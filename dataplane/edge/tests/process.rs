@@ -225,6 +225,7 @@ async fn the_edge_serves_a_crowd_with_no_rights_left() {
     edge.signal(rustix::process::Signal::TERM);
     let stopped = edge.child.wait().unwrap();
     assert_eq!(stopped.code(), Some(0), "{stopped}");
+    edge.log_line("stopping");
     edge.log_line("stopped");
 }
 

@@ -117,6 +117,8 @@ const EDGE: &[c_long] = &[
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_yield,
     libc::SYS_set_robust_list,
+    // The kernel's version, which decides about offloads of UDP.
+    libc::SYS_uname,
     // Signals. tgkill has a rule of its own.
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,

@@ -32,15 +32,17 @@ impl Batch {
         }
     }
 
-    /// Room for a packet of `sealed` bytes to `peer`; what cannot share a send with it goes first.
+    /// Room for up to `wanted` packets of at most `sealed` bytes each to `peer`, and for how many
+    /// there is room: at least one. What cannot share a send with them goes first.
     #[inline]
     pub(super) fn room(
         &mut self,
         peer: Peer,
         sealed: usize,
+        wanted: usize,
         ports: &[Port],
         counts: &mut Counts,
-    ) -> Result<&mut [u8], Discard> {
+    ) -> Result<(&mut [u8], usize), Discard> {
         let joins = self.target == Some(peer)
             && !self.closed
             && sealed <= self.segment
@@ -54,17 +56,23 @@ impl Batch {
             self.target = Some(peer);
             self.segment = sealed;
         }
-        self.buffer
-            .get_mut(self.used..self.used + sealed)
-            .ok_or(Discard::TooBig)
+        let fit = wanted
+            .min(MAX_SEGMENTS - self.count)
+            .min((MAX_BATCH - self.used) / sealed.max(1))
+            .max(1);
+        let room = self
+            .buffer
+            .get_mut(self.used..self.used + fit * sealed)
+            .ok_or(Discard::TooBig)?;
+        Ok((room, fit))
     }
 
-    /// The packet for which there was room is in.
+    /// `count` packets of `total` bytes, the last one of `last`, are in the room there was.
     #[inline]
-    pub(super) fn add(&mut self, sealed: usize) {
-        self.used += sealed;
-        self.count += 1;
-        self.closed |= sealed < self.segment;
+    pub(super) fn add(&mut self, count: usize, total: usize, last: usize) {
+        self.used += total;
+        self.count += count;
+        self.closed |= last < self.segment;
     }
 
     /// Sends what is there, if the socket takes it.

@@ -157,6 +157,9 @@ impl Downlink {
     }
 }
 
+/// Packets sealed at a time: CBC works on that many side by side, where one alone waits for itself.
+const SIDE_BY_SIDE: usize = 8;
+
 /// Seals every packet into the batch.
 fn seal(
     segments: &Segments<'_>,
@@ -171,15 +174,29 @@ fn seal(
         return Err(Discard::NoTransport);
     };
     let key = &mut outbound.key;
-    for at in 0..segments.count() {
-        let length = segments.len_of(at);
-        let sealed = key.sealed_len(length);
-        let room = batch.room(peer, sealed, ports, counts)?;
-        segments.write(at, room.get_mut(key.headroom()..).unwrap_or_default());
-        key.seal(room, length, next_header)
+    let mut at = 0;
+    while at < segments.count() {
+        // Only the last packet of a super-packet is shorter than the others.
+        let longest = key.sealed_len(segments.len_of(at));
+        let wanted = (segments.count() - at).min(SIDE_BY_SIDE);
+        let (room, fit) = batch.room(peer, longest, wanted, ports, counts)?;
+        let mut lengths = [0; SIDE_BY_SIDE];
+        let lengths = lengths.get_mut(..fit).unwrap_or_default();
+        let (mut total, mut last) = (0, 0);
+        for length in lengths.iter_mut() {
+            *length = segments.len_of(at);
+            segments.write(
+                at,
+                room.get_mut(total + key.headroom()..).unwrap_or_default(),
+            );
+            last = key.sealed_len(*length);
+            total += last;
+            at += 1;
+        }
+        key.seal_batch(room, lengths, next_header)
             .map_err(|_| Discard::Exhausted)?;
-        batch.add(sealed);
-        gone.add(length);
+        batch.add(fit, total, last);
+        lengths.iter().for_each(|length| gone.add(*length));
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ mod downlink;
 mod esp;
 mod fatal;
 mod lifecycle;
+mod pace;
 mod path;
 mod pending;
 mod poll;

@@ -149,11 +149,16 @@ impl AsFd for Port {
 
 fn prepare(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     let state = UdpSocketState::new(UdpSockRef::from(socket))?;
-    // Only the administrator of the network may exceed the system's limit.
-    if sockopt::set_socket_recv_buffer_size_force(socket, SOCKET_BUFFER).is_err() {
+    // Only the administrator of the network may exceed the system's limit. Whoever opened the
+    // socket may have done that: asking again without the right would make the buffer smaller.
+    if sockopt::set_socket_recv_buffer_size_force(socket, SOCKET_BUFFER).is_err()
+        && sockopt::socket_recv_buffer_size(socket)? < SOCKET_BUFFER
+    {
         sockopt::set_socket_recv_buffer_size(socket, SOCKET_BUFFER)?;
     }
-    if sockopt::set_socket_send_buffer_size_force(socket, SOCKET_BUFFER).is_err() {
+    if sockopt::set_socket_send_buffer_size_force(socket, SOCKET_BUFFER).is_err()
+        && sockopt::socket_send_buffer_size(socket)? < SOCKET_BUFFER
+    {
         sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER)?;
     }
     if socket.local_addr()?.is_ipv4() {

@@ -19,6 +19,8 @@ const PIECES: usize = 1 + MAX_SEGMENTS;
 pub(super) struct Tun {
     fd: OwnedFd,
     glue: Coalescer,
+    /// Packets taken since the last [`Tun::take_count`].
+    taken: u32,
 }
 
 impl Tun {
@@ -30,7 +32,7 @@ impl Tun {
         } else {
             Coalescer::without_udp()
         };
-        Ok(Self { fd, glue })
+        Ok(Self { fd, glue, taken: 0 })
     }
 
     /// One vnet header and packet; `None` when there is none at the moment. Fails when the
@@ -48,10 +50,16 @@ impl Tun {
     ///
     /// [`flush`]: Self::flush
     pub(super) fn offer(&mut self, buffer: &mut [u8], range: Range<usize>, counts: &mut Counts) {
+        self.taken = self.taken.saturating_add(1);
         if !self.glue.offer(buffer, range.clone()) {
             self.flush(buffer, counts);
             self.glue.offer(buffer, range);
         }
+    }
+
+    /// Packets taken for writing since this was last asked.
+    pub(super) fn take_count(&mut self) -> u32 {
+        std::mem::take(&mut self.taken)
     }
 
     /// Writes what has been taken.

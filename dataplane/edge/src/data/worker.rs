@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::commands;
 use super::downlink::Downlink;
 use super::lifecycle::Book;
+use super::pace::{self, Pace};
 use super::poll::{Events, Interest, Poll, Token, clear_wake};
 use super::port::Port;
 use super::report::Up;
@@ -79,8 +80,12 @@ impl Worker {
     /// Works until told to stop.
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::new();
+        let mut pace = Pace::default();
         loop {
             let now = self.clock.now_ms();
+            if pace.is_fast(self.tun.take_count(), now) {
+                std::thread::sleep(pace::NAP);
+            }
             let wait = if self.behind {
                 0
             } else {

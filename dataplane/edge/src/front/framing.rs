@@ -245,7 +245,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    use proptest::strategy::Strategy;
+
     use super::*;
 
     fn see(pieces: &[&[u8]]) -> Result<(), Ambiguous> {
@@ -298,6 +299,27 @@ mod tests {
             b"POST / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\ncontent-length: 1\r\n\r\n0\r\n\r\n",
         ] {
             assert!(!verdict(wire), "{}", wire.escape_ascii());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_verdict_does_not_depend_on_how_bytes_come(
+            wire in proptest::collection::vec(
+                proptest::prop_oneof![
+                    proptest::prelude::any::<u8>().prop_map(|byte| vec![byte]),
+                    proptest::sample::select(vec![
+                        &b"\r\n"[..], b"\n", b"\r\n\r\n", b"GET / HTTP/1.1\r\n", b"content-length: ", b"12",
+                        b"Transfer-Encoding: chunked\r\n", b"upgrade: x\r\n", b" ",
+                    ]).prop_map(<[u8]>::to_vec),
+                ],
+                0..40,
+            ),
+            size in 1_usize..9,
+        ) {
+            let wire = wire.concat();
+            let pieces: Vec<&[u8]> = wire.chunks(size).collect();
+            proptest::prop_assert_eq!(see(&pieces), see(&[&wire]));
         }
     }
 }

@@ -176,4 +176,23 @@ mod tests {
         assert!(matches!(encode(&message), Err(LinkError::TooLarge)));
         assert!(!format!("{:?}", Secret(vec![1, 2])).contains('1'));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn garbage_is_refused_and_what_is_taken_is_written_the_same(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            at in 0_usize..400,
+        ) {
+            let _ = decode::<ToEdge>(&bytes);
+            // One wrong byte in a real message: refused, or another message that is whole.
+            let mut near = encode(&frame()).unwrap().split_off(4);
+            if let (Some(slot), Some(byte)) = (near.get_mut(at), bytes.first()) {
+                *slot = *byte;
+            }
+            if let Ok(message) = decode::<ToEdge>(&near) {
+                let again = encode(&message).unwrap();
+                proptest::prop_assert_eq!(decode::<ToEdge>(&again[4..]).unwrap(), message);
+            }
+        }
+    }
 }
