@@ -9,6 +9,7 @@ use crate::coalesce::Coalescer;
 use crate::discard::Discard;
 use crate::esp::{self, IPV4, OpenKey, SealKey};
 use crate::gate::Gate;
+use crate::http_head::Watch;
 use crate::if_t::{self, HEADER};
 use crate::ip;
 use crate::link::{FromEdge, Rule, Sa, Secret, Suite, ToEdge};
@@ -27,6 +28,19 @@ const SUITES: [Suite; 6] = [
     Suite::Aes128Gcm,
     Suite::Aes256Gcm,
 ];
+
+/// The first byte says where the rest is cut: the verdict must be the same as for the whole.
+pub fn http_head(data: &[u8]) {
+    let Some((size, data)) = data.split_first() else {
+        return;
+    };
+    let whole = Watch::default().see(data);
+    let mut watch = Watch::default();
+    let cut = data
+        .chunks(usize::from(*size).max(1))
+        .try_for_each(|piece| watch.see(piece));
+    assert_eq!(whole, cut);
+}
 
 /// The first byte chooses suite and extended sequence numbers. The rest is opened as a datagram,
 /// which must fail, and sealed as a payload, which must come back.
@@ -261,7 +275,8 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 5] = [
+    const TARGETS: [(&str, Target); 6] = [
+        ("http_head", super::http_head),
         ("esp", super::esp),
         ("if_t", super::if_t),
         ("inner_packet", super::inner_packet),

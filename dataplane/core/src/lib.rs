@@ -15,6 +15,7 @@ pub mod esp;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod gate;
+pub mod http_head;
 pub mod if_t;
 pub mod ip;
 pub mod link;
