@@ -34,17 +34,11 @@ def test_control_plane_killed_under_load(
         lab.client.start(["ping", "-n", "-q", "-i", "0.01", address], f"ping-kill-{client.tun}")
         for address in (INTRANET4, INTRANET6)
     ]
-    # Steady, and far below what the tunnel carries: full queues would lose packets whoever is alive.
-    load = [
-        "curl",
-        "-sS",
-        "--fail",
-        "--limit-rate",
-        "4M",
-        "-o",
-        "/dev/null",
-        f"http://{INTRANET4}/bytes/20000000",
-    ]
+    # Steady, and in small steps: openconnect's own UDP buffer overflows in the bursts of a large window,
+    # whoever is alive at the gateway.
+    lab.client.run(["sysctl", "-qw", "net.ipv4.tcp_rmem=4096 16384 16384"])
+    url = f"http://{INTRANET4}/bytes/20000000"
+    load = ["curl", "-sS", "--fail", "--limit-rate", "4M", "-o", "/dev/null", url]
     transfer = lab.client.start(load, f"load-{client.tun}")
     killed = gateway.kill("control")
     gateway.wait_successor("control", killed)

@@ -59,6 +59,7 @@ connect)
         [ -z "$CISCO_DEF_DOMAIN" ] || echo "search $CISCO_DEF_DOMAIN"
         for server in $INTERNAL_IP4_DNS $INTERNAL_IP6_DNS; do echo "nameserver $server"; done
     } >/etc/resolv.conf # this host's own file: tests/lab/host.py
+    : >"$NETUP_LOG.up"  # everything is set: openconnect says "Configured" before
     ;;
 attempt-reconnect | reconnect)
     # A route left over from another network would send the gateway's packets nowhere.

@@ -72,7 +72,8 @@ class OpenConnect:
     def wait_configured(self, *, deadline: float = 20.0) -> OpenConnect:
         """Signed in, and the script has set the interface up."""
         self.program.wait_log(r"^(Configured|Connected) as ", deadline=deadline)
-        wait_for(lambda: self.addresses(), f"{self.tun} has an address", explain=self.program.tail)
+        done = self._calls_path.with_name(self._calls_path.name + ".up")
+        wait_for(done.exists, f"the script has set {self.tun} up", explain=self.program.tail)
         return self
 
     def wait_esp(self, *, deadline: float = 20.0) -> OpenConnect:
