@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lockgate.server.datadir import DataDirectory
+from lockgate.server.supervisor import confinement
 from tests.lab import Gateway, Lab
 from tests.lab.gateway import PASSWORD
 
@@ -73,3 +75,17 @@ def test_listens_where_it_was_told_and_nowhere_else(lab: Lab, gateway: Gateway) 
         ("udp", "203.0.113.2:4500"),
         ("udp", "[2001:db8:2::2]:4500"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "readable"),
+    [("ca/ca.key", False), ("tls/server.key", False), ("config.toml", False), ("db/lockgate.db", True)],
+)
+def test_the_control_plane_sees_its_part_of_the_data_directory(
+    gateway: Gateway, name: str, readable: bool
+) -> None:
+    writes = confinement.control_writes(DataDirectory(gateway.directory))
+    command = confinement.confined("control", ["/bin/cat", str(gateway.directory / name)], write=writes)
+    assert (
+        gateway.host.run(["sh", "-c", '"$@" >/dev/null', "sh", *command], check=False).returncode == 0
+    ) is readable

@@ -54,6 +54,15 @@ def test_control_plane_killed_under_load(
     assert newcomer.log_out() == 0
 
 
+def test_a_logout_while_the_control_plane_is_away(lab: Lab, gateway: Gateway, client: OpenConnect) -> None:
+    address = gateway.session_of(client.user)["addresses"][0]
+    killed = gateway.kill("control")
+    assert client.log_out() == 0
+    assert not lab.intranet.ping(address)
+    gateway.wait_successor("control", killed)
+    gateway.wait_no_sessions(client.user)
+
+
 def test_a_client_reconnects_after_the_control_plane_was_killed(
     lab: Lab, gateway: Gateway, client: OpenConnect
 ) -> None:

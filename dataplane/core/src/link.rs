@@ -88,7 +88,9 @@ pub enum ToEdge {
     /// Asks for `stats` at once: somebody is looking.
     ReportStats {},
     /// Creates a session, or replaces it in place under a new `generation`: the earlier
-    /// generation's TLS connection, ESP keys and UDP peer are dropped, counters are kept.
+    /// generation's TLS connection, ESP keys and UDP peer are dropped, counters are kept. A
+    /// generation that is not newer than the live one is refused, and with it the next `attach`
+    /// for the session: that connection is closed.
     OpenSession {
         session: u64,
         generation: u32,
@@ -143,7 +145,7 @@ pub enum ToEdge {
         revision: u64,
         rules: Vec<Rule>,
     },
-    /// Replaces both time limits, counted from now.
+    /// Replaces both time limits: the end counts from now, the idle limit from the last user data.
     SetDeadline {
         session: u64,
         remaining: u64,
@@ -215,6 +217,8 @@ pub enum EndCause {
     Expired,
     /// No control plane for [`ORPHAN_SECONDS`].
     Orphaned,
+    /// The client logged out (IF-T a4c/0x89).
+    Logout,
 }
 
 /// Edge to control plane.

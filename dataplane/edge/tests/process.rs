@@ -12,7 +12,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
 
 use common::{Control, UPGRADE, frame, read_head, read_record, say, soon};
-use lockgate_dataplane::link::{FromEdge, ToEdge, VERSION};
+use lockgate_dataplane::link::{EndCause, FromEdge, ToEdge, VERSION};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -268,13 +268,13 @@ async fn attached_connections_work_under_the_filters() {
         frame(0xa4c, 0x8f, 0x1f4, &[0; 4])
     );
     // A message of the client comes up through the data thread now.
-    say(&mut client, &frame(0xa4c, 0x89, 7, b"")).await;
+    say(&mut client, &frame(0xa4c, 1, 7, b"")).await;
     loop {
         match control.next().await {
             FromEdge::Frame {
                 conn: from, kind, ..
             } => {
-                assert_eq!((from, kind), (conn, 0x89));
+                assert_eq!((from, kind), (conn, 1));
                 break;
             }
             FromEdge::TransportChanged { .. } | FromEdge::Stats { .. } => {}
@@ -291,13 +291,44 @@ async fn attached_connections_work_under_the_filters() {
         }
         other => panic!("{other:?}"),
     }
-    control
-        .send(&ToEdge::CloseSession {
-            session: 1,
-            fatal: None,
-        })
-        .await;
+    // What the client says while there is no control plane is heard by the next one.
+    drop(control);
+    say(&mut client, &frame(0xa4c, 1, 8, b"keys")).await;
+    let mut control = Control::connect(&edge.directory.path().join("link")).await;
+    control.send(&ToEdge::Hello { version: VERSION }).await;
+    assert!(
+        matches!(control.next().await, FromEdge::Hello { sessions, .. } if sessions.len() == 1)
+    );
+    loop {
+        match control.next().await {
+            FromEdge::Frame { kind, body, .. } => {
+                assert_eq!((kind, body.as_slice()), (1, b"keys".as_slice()));
+                break;
+            }
+            FromEdge::TransportChanged { .. } | FromEdge::Stats { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    // So is a logout, which is done by then.
+    drop(control);
+    say(&mut client, &frame(0xa4c, 0x89, 9, b"")).await;
     assert_eq!(common::read_all(&mut client).await, "");
+    let mut control = Control::connect(&edge.directory.path().join("link")).await;
+    control.send(&ToEdge::Hello { version: VERSION }).await;
+    assert!(
+        matches!(control.next().await, FromEdge::Hello { sessions, .. } if sessions.is_empty())
+    );
+    loop {
+        match control.next().await {
+            FromEdge::SessionEnded { session, cause, .. } => {
+                assert_eq!((session, cause), (1, EndCause::Logout));
+                break;
+            }
+            FromEdge::ConnClosed { .. } | FromEdge::Stats { .. } => {}
+            FromEdge::TransportChanged { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -435,7 +435,7 @@ async fn the_newest_control_plane_wins_and_a_bad_one_is_shown_the_door() {
 }
 
 #[tokio::test]
-async fn ends_of_sessions_are_told_late_rather_than_never_and_statistics_are_merged() {
+async fn frames_and_ends_of_sessions_are_told_late_rather_than_never_and_statistics_are_merged() {
     let edge = Edge::start(Options::default()).await;
     let ended = FromEdge::SessionEnded {
         session: 3,
@@ -443,14 +443,21 @@ async fn ends_of_sessions_are_told_late_rather_than_never_and_statistics_are_mer
         cause: lockgate_dataplane::link::EndCause::Expired,
         traffic: lockgate_dataplane::link::Traffic::default(),
     };
+    let said = FromEdge::Frame {
+        conn: 9,
+        vendor: 0xa4c,
+        kind: 1,
+        body: b"keys".to_vec(),
+    };
+    edge.uplink.send(said.clone());
     edge.uplink.send(ended.clone());
     edge.uplink.send(FromEdge::RekeyWanted { session: 3 });
     edge.refusals.count(Refusal::Rate);
     // The queue is emptied while nobody listens.
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     let mut control = edge.control().await;
-    let first = control.next().await;
-    assert_eq!(first, ended);
+    assert_eq!(control.next().await, said);
+    assert_eq!(control.next().await, ended);
     edge.uplink.send(FromEdge::Stats {
         sessions: vec![],
         counters: vec![("denied".to_owned(), 2)],

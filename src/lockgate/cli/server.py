@@ -26,7 +26,6 @@ def run(path: Path) -> None:
     root, or a network namespace of your own. As root, with an account `lockgate` present, everything
     runs as that account.
     """
-    from lockgate.server.config.load import load_configuration
     from lockgate.server.datadir import open_directory
     from lockgate.server.logs import configure_logs
     from lockgate.server.supervisor import prepare
@@ -36,8 +35,7 @@ def run(path: Path) -> None:
     account = prepare.service_account()
     prepare.check_owner(data, account)
     prepare.check_reachable(data, account)
-    configuration = load_configuration(data.config)
-    plan = prepare.prepare(data, configuration)
+    plan = prepare.prepare(data)
     prepare.become_supervisor(data, plan, account)
 
 
@@ -128,7 +126,8 @@ def disconnect(path: Path, as_json: bool, session: tuple[str, ...], user: str | 
     if not (session or user or everyone):
         raise click.UsageError("Name sessions (see `lockgate server sessions`), or give --user or --all.")
     request = {"op": "disconnect", "sessions": list(session), "user": user, "all": everyone}
-    answer = call(open_directory(path), request)
+    # Every end is written to disk before the next; thousands take a while.
+    answer = call(open_directory(path), request, timeout=600)
     if as_json:
         print_json({"ended": answer["ended"]})
     else:

@@ -13,6 +13,7 @@ class EndCause(StrEnum):
     LOGOUT = "logout"
     IDLE = "idle"
     EXPIRED = "expired"  # its full length has passed
+    ABANDONED = "abandoned"  # its client left before it had the session
     REPLACED = "replaced"  # chosen by its user at the session limit
     DISCONNECTED = "disconnected"  # by an administrator
     USER_DISABLED = "user-disabled"

@@ -73,11 +73,12 @@ class Transport(StrEnum):
 
 
 class EndCause(StrEnum):
-    """Why the edge ended a session by itself."""
+    """Why the edge ended a session by itself: `logout` is its client's own word."""
 
     IDLE = "idle"
     EXPIRED = "expired"
     ORPHANED = "orphaned"
+    LOGOUT = "logout"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The control plane process: all decisions of one server, no packet and no privilege.
 
-Started by the supervisor with two listening Unix sockets: HTTP requests that the edge passes on, and
-the local API.
+Started by the supervisor with the configuration on standard input and two listening Unix sockets: HTTP
+requests that the edge passes on, and the local API.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lockgate.model.problem import ProblemError
 from lockgate.server.audit import Audit
 from lockgate.server.auth.service import SignIns
 from lockgate.server.config.access import access_rules
-from lockgate.server.config.load import load_configuration
+from lockgate.server.config.load import parse_configuration
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.gateway.service import GatewayService
 from lockgate.server.gateway.settings import GatewaySettings
@@ -51,9 +51,14 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-async def serve(directory: DataDirectory, http: socket.socket, api: socket.socket) -> None:
-    """Runs until SIGTERM or SIGINT. Raises ProblemError when configuration or store cannot be used."""
-    configuration = load_configuration(directory.config)
+async def serve(
+    directory: DataDirectory, content: bytes, http: socket.socket, api: socket.socket, started: float
+) -> None:
+    """Runs until SIGTERM or SIGINT. Raises ProblemError when configuration or store cannot be used.
+
+    content: the configuration file that the supervisor started with. started: when that was.
+    """
+    configuration = parse_configuration(content, directory.config)
     configure_logs(configuration.log.level)
     store = await open_store(directory.database, upgrade=True)
     try:
@@ -88,7 +93,7 @@ async def serve(directory: DataDirectory, http: socket.socket, api: socket.socke
                 timeout_graceful_shutdown=2,
             )
         )
-        local = LocalApi(api, operations(gateway, directory, time.time()))
+        local = LocalApi(api, operations(gateway, store.users, directory, started))
         await _run_until_stopped(gateway, web, http, local)
         await sessions.flush()
         sign_ins.close()
@@ -127,13 +132,15 @@ def main() -> int:
     parser.add_argument("--dir", required=True)
     parser.add_argument("--http-fd", type=int, required=True)
     parser.add_argument("--api-fd", type=int, required=True)
+    parser.add_argument("--started", type=float, required=True)
     arguments = parser.parse_args()
     _keep_secrets_in()
     configure_logs()
     http, api = (socket.socket(fileno=fd) for fd in (arguments.http_fd, arguments.api_fd))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(DataDirectory(Path(arguments.dir)), http, api))
+            content = sys.stdin.buffer.read()
+            runner.run(serve(DataDirectory(Path(arguments.dir)), content, http, api, arguments.started))
     except ProblemError as error:
         log.error("cannot-start", **error.problem.as_dict())
         return 1

@@ -4,8 +4,8 @@
     ca.pem           the CA certificate alone; clients may trust it
     tls/server.pem   server certificate, followed by its intermediates
     tls/server.key   its private key
-    tls/ca.key       the CA's private key; no running process needs it
-    lockgate.db      users, sessions, audit (`store`)
+    ca/ca.key        the CA's private key; no running process can read it
+    db/lockgate.db   users, sessions, audit (`store`)
     run/             sockets and process numbers of a running server
     log/             log files
 
@@ -43,7 +43,7 @@ class DataDirectory:
 
     @property
     def ca_key(self) -> Path:
-        return self.tls / "ca.key"
+        return self.path / "ca" / "ca.key"
 
     @property
     def server_certificate(self) -> Path:
@@ -55,7 +55,7 @@ class DataDirectory:
 
     @property
     def database(self) -> Path:
-        return self.path / "lockgate.db"
+        return self.path / "db" / "lockgate.db"
 
     @property
     def run(self) -> Path:

@@ -10,9 +10,12 @@ from typing import Any
 from lockgate import __version__
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.session import EndCause
+from lockgate.model.text import printable
+from lockgate.server.auth.names import canonical
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.gateway.service import GatewayService, LiveSession
 from lockgate.server.local_api import Operation
+from lockgate.server.store.interface import Users
 
 PIDS = "pids.json"  # in run/, kept by the supervisor
 
@@ -40,7 +43,9 @@ def describe(live: LiveSession, now: float) -> dict[str, Any]:
     }
 
 
-def operations(gateway: GatewayService, directory: DataDirectory, started: float) -> dict[str, Operation]:
+def operations(
+    gateway: GatewayService, users: Users, directory: DataDirectory, started: float
+) -> dict[str, Operation]:
     """The table for LocalApi."""
 
     async def status(_: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +67,8 @@ def operations(gateway: GatewayService, directory: DataDirectory, started: float
         return {"sessions": [describe(entry, now) for entry in await gateway.live()]}
 
     async def disconnect(request: Mapping[str, Any]) -> dict[str, Any]:
-        ids, user, everyone = set(request.get("sessions", [])), request.get("user"), request.get("all")
+        ids, everyone = set(request.get("sessions", [])), request.get("all")
+        user = await _known_user(str(request["user"])) if request.get("user") else None
         live = await gateway.live()
         chosen = [e for e in live if everyone or str(e.session.id) in ids or e.session.user == user]
         missing = ids - {str(entry.session.id) for entry in chosen}
@@ -77,6 +83,18 @@ def operations(gateway: GatewayService, directory: DataDirectory, started: float
         for entry in chosen:
             await gateway.end(entry.session.id, EndCause.DISCONNECTED)
         return {"ended": [str(entry.session.id) for entry in chosen]}
+
+    async def _known_user(typed: str) -> str:
+        name = canonical(typed)
+        if name is None or await users.find(name) is None:
+            raise ProblemError(
+                Problem(
+                    "no-such-user",
+                    f"There is no user {printable(typed, 64)}.",
+                    "`lockgate user list` shows all; `lockgate server sessions` who is signed in.",
+                )
+            )
+        return name
 
     async def user_changed(_: Mapping[str, Any]) -> dict[str, Any]:
         return {"ended": [str(session) for session in await gateway.end_stale()]}

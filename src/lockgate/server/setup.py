@@ -226,7 +226,7 @@ def _sync(folder: Path) -> None:
 def _fill(
     directory: DataDirectory, configuration: Configuration, material: pki.Material, password: Secret
 ) -> None:
-    for folder in (directory.tls, directory.run, directory.log):
+    for folder in (directory.tls, directory.database.parent, directory.run, directory.log):
         folder.mkdir(mode=0o700)
     write_private(directory.config, render(configuration).encode())
     write_private(directory.server_certificate, material.chain)
@@ -235,6 +235,7 @@ def _fill(
         write_private(directory.ca_certificate, material.ca)
         directory.ca_certificate.chmod(0o644)
     if material.ca_key is not None:
+        directory.ca_key.parent.mkdir(mode=0o700)
         write_private(directory.ca_key, material.ca_key.reveal())
     record = AdministratorRecord(
         ADMINISTRATOR, hash_password(configuration.sign_in.argon2, password), created=time.time()

@@ -174,7 +174,7 @@ def test_init_takes_a_given_certificate(tmp_path):
     assert made["ca"] is None
     assert made["warnings"] == ["the certificate does not name other: clients will not accept it"]
     assert (tmp_path / "B/tls/server.pem").read_bytes() == (tls / "server.pem").read_bytes()
-    assert not (tmp_path / "B/tls/ca.key").exists()
+    assert not (tmp_path / "B/ca/ca.key").exists()
 
 
 def test_init_twice(tmp_path):

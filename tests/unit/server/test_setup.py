@@ -35,11 +35,13 @@ def everything(path):
 FILES = {
     "ca.pem",
     "config.toml",
-    "lockgate.db",
+    "db",
+    "db/lockgate.db",
     "log",
     "run",
     "tls",
-    "tls/ca.key",
+    "ca",
+    "ca/ca.key",
     "tls/server.key",
     "tls/server.pem",
 }

@@ -19,6 +19,8 @@ pub(super) const VENDOR: u32 = 0x0a4c;
 pub(super) const DATA: u32 = 0x04;
 /// Kind of the message that ends the configuration: data may follow, not come before.
 const END_OF_CONFIGURATION: u32 = 0x8f;
+/// Kind of the message by which a client logs out.
+pub(super) const LOGOUT: u32 = 0x89;
 /// Kind of the message that ends a session with a text.
 pub(super) const FATAL: u32 = 0x93;
 

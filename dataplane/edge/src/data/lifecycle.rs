@@ -79,12 +79,20 @@ impl Book {
         }
     }
 
-    /// Opens a session, or replaces the one with this id; traffic counts go on.
+    /// Opens a session, or replaces the one with this id if this generation is newer; traffic
+    /// counts go on.
     pub(super) fn open(&mut self, open: &Open<'_>, now: u64) {
+        let live = self.sessions.find(open.session);
+        if live
+            .and_then(|slot| self.sessions.get(slot))
+            .is_some_and(|live| live.generation >= open.generation)
+        {
+            return self.refuse(open.session, Failure::StaleOrder);
+        }
         let (Ok(address4), Ok(address6)) =
             (address::<4>(open.address4), address::<16>(open.address6))
         else {
-            return self.counts.failure(Failure::AddressConflict);
+            return self.refuse(open.session, Failure::AddressConflict);
         };
         let (address4, address6) = (address4.map(Into::into), address6.map(Into::into));
         let gate = match Gate::new(
@@ -123,13 +131,9 @@ impl Book {
             now,
         );
         if self.sessions.taken(session.addresses(), open.session) {
-            return self.counts.failure(Failure::AddressConflict);
+            return self.refuse(open.session, Failure::AddressConflict);
         }
-        if let Some(former) = self
-            .sessions
-            .find(open.session)
-            .and_then(|slot| self.sessions.remove(slot))
-        {
+        if let Some(former) = live.and_then(|slot| self.sessions.remove(slot)) {
             session.follow(&former);
             self.dismiss(&former, "replaced", None, now);
         }
@@ -138,6 +142,16 @@ impl Book {
             self.install_inbound(slot, sa, now);
         }
         self.refresh(slot, now);
+    }
+
+    /// Leaves everything as it is, and sees to it that a live session of this id does not get the
+    /// connection meant for the one that was not opened.
+    fn refuse(&mut self, id: u64, failure: Failure) {
+        self.counts.failure(failure);
+        let live = self.sessions.find(id);
+        if let Some(live) = live.and_then(|slot| self.sessions.get_mut(slot)) {
+            live.refused_attach = true;
+        }
     }
 
     /// Ends a session on order of the control plane.
@@ -153,28 +167,26 @@ impl Book {
     }
 
     /// Ends a session for a reason of our own.
-    fn end(&mut self, slot: usize, cause: EndCause, now: u64) {
+    pub(super) fn end(&mut self, slot: usize, cause: EndCause, now: u64) {
         let Some(session) = self.sessions.remove(slot) else {
             return;
         };
-        let (code, text) = match cause {
-            EndCause::Idle => (TIMED_OUT, "The session ended because it was not used."),
-            EndCause::Expired => (TIMED_OUT, "The session reached its time limit."),
-            EndCause::Orphaned => (
+        let told = match cause {
+            EndCause::Idle => Some((TIMED_OUT, "The session ended because it was not used.")),
+            EndCause::Expired => Some((TIMED_OUT, "The session reached its time limit.")),
+            EndCause::Orphaned => Some((
                 TERMINATED,
                 "The gateway cannot manage this session any more.",
-            ),
+            )),
+            // The client knows.
+            EndCause::Logout => None,
         };
         self.report.session_ended(&session, cause);
-        self.dismiss(
-            &session,
-            "session ended",
-            Some(&Fatal {
-                code,
-                text: text.to_owned(),
-            }),
-            now,
-        );
+        let fatal = told.map(|(code, text)| Fatal {
+            code,
+            text: text.to_owned(),
+        });
+        self.dismiss(&session, "session ended", fatal.as_ref(), now);
     }
 
     /// Closes what a session that has just been taken out leaves behind.
@@ -195,7 +207,7 @@ impl Book {
             if let Some(message) = message {
                 self.pending.push(session.attached, message);
             }
-            self.pending.close(session.attached);
+            self.pending.disown(session.attached);
         }
     }
 
@@ -247,10 +259,10 @@ impl Book {
         }
     }
 
+    /// Replaces the limits. An order is no use of the tunnel: the idle time goes on.
     pub(super) fn set_deadline(&mut self, slot: usize, remaining: u64, idle: u64, now: u64) {
         if let Some(session) = self.sessions.get_mut(slot) {
             session.limits = Limits::new(remaining, idle, now);
-            session.active = now;
             self.refresh(slot, now);
         }
     }
@@ -260,11 +272,16 @@ impl Book {
         if self.conns.find(conn).is_some() {
             return self.counts.failure(Failure::StaleOrder);
         }
-        let session = self
+        let mut session = self
             .sessions
             .find(id)
             .and_then(|slot| self.sessions.get_mut(slot));
         // Without a session the connection is closed as soon as it is here.
+        if let Some(live) = &mut session
+            && std::mem::take(&mut live.refused_attach)
+        {
+            session = None;
+        }
         let found = session.is_some();
         if let Some(session) = session {
             session.attached = conn;
@@ -281,15 +298,13 @@ impl Book {
             return None;
         };
         let session = awaited.session.and_then(|id| self.sessions.find(id));
+        let owner = session.and(awaited.session).unwrap_or(0);
         let conn = match Conn::new(adopted, now) {
             Ok(conn) => conn,
             Err(_) => {
-                self.report.conn_closed(
-                    id,
-                    awaited.session.unwrap_or(0),
-                    "lost while it was handed over",
-                );
-                self.detach(session, id, now);
+                self.report
+                    .conn_closed(id, owner, "lost while it was handed over");
+                self.detach(session, None, id, now);
                 return None;
             }
         };
@@ -300,9 +315,14 @@ impl Book {
             .add(&*conn, Token::Conn(slot), Interest::Read)
             .is_ok();
         let taken = awaited.messages.iter().all(|message| conn.send(message));
+        conn.owner = owner;
+        // Only the connection that was attached last may carry the session.
+        let session = session.filter(|slot| {
+            let session = self.sessions.get(*slot);
+            !awaited.closing && session.is_some_and(|session| session.attached == id)
+        });
         if let Some(session) = session {
             conn.session = Some(session);
-            conn.owner = awaited.session.unwrap_or(0);
             let former = self
                 .sessions
                 .get_mut(session)
@@ -318,7 +338,12 @@ impl Book {
         match session {
             Some(session) => self.refresh(session, now),
             None => {
-                self.leave(slot, "session closed", now);
+                let cause = if owner == 0 {
+                    "session closed"
+                } else {
+                    "closed by the gateway"
+                };
+                self.leave(slot, cause, now);
                 return None;
             }
         }
@@ -331,6 +356,7 @@ impl Book {
         if self.pending.awaits(conn) {
             if !self.pending.push(conn, message) {
                 self.counts.failure(Failure::FrameQueue);
+                self.detach_pending(conn, now);
             }
             return;
         }
@@ -356,6 +382,7 @@ impl Book {
     pub(super) fn close_conn(&mut self, conn: u64, now: u64) {
         if self.pending.awaits(conn) {
             self.pending.close(conn);
+            self.detach_pending(conn, now);
         } else if let Some(slot) = self.conns.find(conn) {
             self.leave(slot, "closed by the gateway", now);
         } else {
@@ -404,7 +431,7 @@ impl Book {
         let (id, session) = (conn.id, conn.session.take());
         self.leaving
             .push_back((now.saturating_add(LINGER), slot, id));
-        self.detach(session, id, now);
+        self.detach(session, Some(slot), id, now);
         self.flush(slot, now);
     }
 
@@ -417,22 +444,28 @@ impl Book {
         conn.finish();
         self.report
             .conn_closed(conn.id, conn.owner, conn.closing.unwrap_or(cause));
-        self.detach(conn.session, conn.id, now);
+        self.detach(conn.session, Some(slot), conn.id, now);
     }
 
-    /// Session in `slot` no longer has connection `conn`.
-    fn detach(&mut self, slot: Option<usize>, conn: u64, now: u64) {
+    /// Session in `slot` no longer has connection `id`, which was in `conn` if it was here.
+    fn detach(&mut self, slot: Option<usize>, conn: Option<usize>, id: u64, now: u64) {
         let Some(slot) = slot else { return };
-        let Some(session) = self
-            .sessions
-            .get_mut(slot)
-            .filter(|session| session.attached == conn)
-        else {
+        let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
-        session.attached = 0;
-        session.conn = None;
+        if session.attached == id {
+            session.attached = 0;
+        }
+        // Not tied to the above: the control plane may have attached another one already.
+        session.conn = session.conn.filter(|(carrier, _)| Some(*carrier) != conn);
         self.refresh(slot, now);
+    }
+
+    /// A connection that is still to come will not carry its session.
+    fn detach_pending(&mut self, conn: u64, now: u64) {
+        let session = self.pending.session(conn);
+        let slot = session.and_then(|session| self.sessions.find(session));
+        self.detach(slot, None, conn, now);
     }
 
     /// Tells a change of transport and books the next look at a session.
@@ -514,7 +547,7 @@ impl Book {
         }
         for (conn, session) in self.pending.forget(now) {
             let slot = session.and_then(|session| self.sessions.find(session));
-            self.detach(slot, conn, now);
+            self.detach(slot, None, conn, now);
         }
         self.report.tick(&mut self.sessions, &self.counts, now)
     }

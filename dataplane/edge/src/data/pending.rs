@@ -22,8 +22,10 @@ pub(super) struct Message {
 /// What is known about a connection that is still to come.
 #[derive(Debug)]
 pub(super) struct Awaited {
-    /// Id of the session it belongs to; `None`: it must be closed once it is here.
+    /// Id of the session it belongs to, if that is still there.
     pub(super) session: Option<u64>,
+    /// It must be closed once it is here.
+    pub(super) closing: bool,
     pub(super) messages: Vec<Message>,
     bytes: usize,
     since: u64,
@@ -33,12 +35,13 @@ pub(super) struct Awaited {
 pub(super) struct Pending(HashMap<u64, Awaited>);
 
 impl Pending {
-    /// The control plane attached a connection.
+    /// The control plane attached a connection; without a session it is closed once it is here.
     pub(super) fn expect(&mut self, conn: u64, session: Option<u64>, now: u64) {
         self.0.insert(
             conn,
             Awaited {
                 session,
+                closing: session.is_none(),
                 messages: Vec::new(),
                 bytes: 0,
                 since: now,
@@ -61,7 +64,7 @@ impl Pending {
         if fits {
             awaited.messages.push(message);
         } else {
-            awaited.session = None;
+            awaited.closing = true;
         }
         fits
     }
@@ -69,8 +72,21 @@ impl Pending {
     /// The connection is to be closed once it is here and its messages are out.
     pub(super) fn close(&mut self, conn: u64) {
         if let Some(awaited) = self.0.get_mut(&conn) {
+            awaited.closing = true;
+        }
+    }
+
+    /// Its session has ended: as [`close`](Self::close), and it belongs to none.
+    pub(super) fn disown(&mut self, conn: u64) {
+        self.close(conn);
+        if let Some(awaited) = self.0.get_mut(&conn) {
             awaited.session = None;
         }
+    }
+
+    /// The session a connection belongs to.
+    pub(super) fn session(&self, conn: u64) -> Option<u64> {
+        self.0.get(&conn).and_then(|awaited| awaited.session)
     }
 
     /// The connection is here.
@@ -114,12 +130,23 @@ mod tests {
         }
         assert!(!pending.push(1, message(1)));
         let awaited = pending.take(1).unwrap();
-        assert_eq!(
-            (awaited.messages.len(), awaited.session),
-            (MAX_FRAMES, None)
-        );
+        assert_eq!(awaited.messages.len(), MAX_FRAMES);
+        assert_eq!((awaited.session, awaited.closing), (Some(9), true));
         pending.expect(2, Some(9), 0);
         assert!(!pending.push(2, message(MAX_BYTES + 1)));
+    }
+
+    #[test]
+    fn a_closed_connection_keeps_its_session_until_that_ends() {
+        let mut pending = Pending::default();
+        pending.expect(1, Some(9), 0);
+        pending.close(1);
+        assert_eq!(pending.session(1), Some(9));
+        pending.disown(1);
+        assert_eq!(pending.session(1), None);
+        assert!(pending.take(1).unwrap().closing);
+        pending.expect(2, None, 0);
+        assert!(pending.take(2).unwrap().closing);
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub(super) struct Session {
     pub(super) attached: u64,
     /// That connection once it is ours: its slot, and where it comes from.
     pub(super) conn: Option<(usize, SocketAddr)>,
+    /// An order to replace this session has been refused: the connection attached next was meant
+    /// for it, and must not carry this session.
+    pub(super) refused_attach: bool,
     pub(super) esp: Esp,
     pub(super) path: Path,
     pub(super) limits: Limits,
@@ -103,6 +106,7 @@ impl Session {
             gate,
             attached: 0,
             conn: None,
+            refused_attach: false,
             esp: Esp::default(),
             path,
             limits,

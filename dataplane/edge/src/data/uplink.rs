@@ -6,10 +6,11 @@ use std::ops::Range;
 use lockgate_dataplane::discard::Discard;
 use lockgate_dataplane::esp::{self, IPV4, IPV6, PROBE};
 use lockgate_dataplane::if_t;
+use lockgate_dataplane::link::EndCause;
 use lockgate_dataplane::mss;
 use quinn_udp::RecvMeta;
 
-use super::conn::{DATA, Input, MAX_FRAME, RECORD, VENDOR};
+use super::conn::{DATA, Input, LOGOUT, MAX_FRAME, RECORD, VENDOR};
 use super::counts::{Counts, Failure};
 use super::downlink::answer_probe;
 use super::esp::EarlyProbe;
@@ -260,6 +261,14 @@ impl Uplink {
                 if let Err(reason) = result {
                     book.counts.discard(reason);
                 }
+            } else if header.vendor == VENDOR
+                && header.kind == LOGOUT
+                && let Some(owner) = conn.session
+            {
+                // Holds without a control plane too: nobody may use the session after this.
+                book.end(owner, EndCause::Logout, now);
+                at = length;
+                break Ok(());
             } else if conn.grants_frame(now) {
                 let body = self.plain.get(body).unwrap_or_default();
                 book.report.frame(conn.id, header.vendor, header.kind, body);

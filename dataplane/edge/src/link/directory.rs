@@ -1,6 +1,8 @@
 //! Which IF-T connections the front owns, and the link they belong to.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -89,7 +91,10 @@ impl Directory {
     /// `queue_bytes`: most bytes that may wait for one connection.
     pub fn new(queue_bytes: usize, refusals: Arc<Refusals>) -> Self {
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                last_conn: first_number(),
+                ..State::default()
+            }),
             link: watch::Sender::new(false),
             queue_bytes,
             refusals,
@@ -197,6 +202,13 @@ impl Directory {
     }
 }
 
+/// Where connection numbers start: another place in every process, so that a control plane that
+/// outlives an edge never takes a new connection for an old one. At most 2^52.
+fn first_number() -> u64 {
+    let random = RandomState::new().build_hasher().finish() as u32;
+    u64::from(random.max(1)) << 20
+}
+
 fn cost(body: &[u8]) -> usize {
     body.len() + if_t::HEADER
 }
@@ -231,6 +243,20 @@ mod tests {
         assert!(directory.is_empty());
         assert!(directory.link_up() > first);
         assert!(directory.register().unwrap().conn > registered.conn);
+    }
+
+    #[test]
+    fn connection_numbers_start_at_another_place_in_every_process() {
+        let starts: std::collections::BTreeSet<_> = (0..4).map(|_| first_number()).collect();
+        assert!(starts.len() > 1);
+        for start in starts {
+            assert!((1 << 20..1 << 52).contains(&start));
+        }
+        let directory = Directory::new(1000, Arc::default());
+        directory.link_up();
+        let first = directory.register().unwrap().conn;
+        assert!(first > 1 << 20);
+        assert_eq!(directory.register().unwrap().conn, first + 1);
     }
 
     #[tokio::test]

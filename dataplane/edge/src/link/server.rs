@@ -1,6 +1,5 @@
 //! Accepts the control plane and serves one link at a time; the newest connection wins.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::time::timeout;
 use super::DataPort;
 use super::codec::{LinkError, encode, read_message};
 use super::directory::{Command, Directory};
-use super::uplink::Outgoing;
+use super::uplink::{Kept, Outgoing};
 use crate::data::ToData;
 use crate::front::refusal::{Refusal, Refusals};
 use crate::log;
@@ -25,8 +24,6 @@ const SILENCE: Duration = Duration::from_secs(30);
 const WRITE: Duration = Duration::from_secs(30);
 /// For `hello` after connecting, and for the data thread's answer.
 const GREETING: Duration = Duration::from_secs(5);
-/// Ends of sessions remembered for the next link.
-const KEPT: usize = 4096;
 
 /// The edge's end of the link.
 pub struct LinkServer {
@@ -62,7 +59,7 @@ enum Lost {
 impl LinkServer {
     /// Serves links, one after the other, for as long as the process lives.
     pub async fn run(mut self) {
-        let mut kept = VecDeque::new();
+        let mut kept = Kept::new(self.refusals.clone());
         let mut newcomer = None;
         loop {
             let stream = match newcomer.take() {
@@ -108,13 +105,13 @@ impl LinkServer {
     }
 
     /// The next connection of a permitted user. Meanwhile nobody hears the messages in the queue:
-    /// ends of sessions are kept, the rest goes.
-    async fn wait_for_peer(&mut self, kept: &mut VecDeque<FromEdge>) -> UnixStream {
+    /// [`Kept`] has what must be told later, the rest goes.
+    async fn wait_for_peer(&mut self, kept: &mut Kept) -> UnixStream {
         loop {
             tokio::select! {
                 stream = accept(&self.listener, self.control_uid, &self.refusals) => return stream,
                 queued = self.outgoing.queue.recv() => match queued {
-                    Some(queued) => keep(kept, queued.message),
+                    Some(queued) => kept.keep(&queued.message, queued.epoch),
                     // Every sender is gone: the process is ending.
                     None => return accept(&self.listener, self.control_uid, &self.refusals).await,
                 },
@@ -162,7 +159,7 @@ impl LinkServer {
     async fn serve(
         &mut self,
         epoch: u64,
-        kept: &mut VecDeque<FromEdge>,
+        kept: &mut Kept,
         mut reader: OwnedReadHalf,
         writer: OwnedWriteHalf,
     ) -> Lost {
@@ -198,15 +195,6 @@ impl LinkServer {
     }
 }
 
-fn keep(kept: &mut VecDeque<FromEdge>, message: FromEdge) {
-    if matches!(message, FromEdge::SessionEnded { .. }) {
-        if kept.len() >= KEPT {
-            kept.pop_front();
-        }
-        kept.push_back(message);
-    }
-}
-
 async fn accept(listener: &UnixListener, control_uid: u32, refusals: &Refusals) -> UnixStream {
     loop {
         match listener.accept().await {
@@ -236,15 +224,16 @@ async fn accept(listener: &UnixListener, control_uid: u32, refusals: &Refusals) 
 /// Writes the queue to the control plane; returns when that is over.
 async fn tell(
     epoch: u64,
-    kept: &mut VecDeque<FromEdge>,
+    kept: &mut Kept,
     outgoing: &mut Outgoing,
     refusals: &Refusals,
     writer: OwnedWriteHalf,
 ) -> Lost {
     let mut writer = BufWriter::with_capacity(64 * 1024, writer);
-    while let Some(message) = kept.pop_front() {
-        if let Err(problem) = write(&mut writer, &message).await {
-            kept.push_front(message);
+    // Kept until it has left: the link may be lost at every step, and to hear something twice
+    // does less harm than never to hear it.
+    for message in kept.iter() {
+        if let Err(problem) = write(&mut writer, message).await {
             return Lost::Failed(problem);
         }
     }
@@ -252,10 +241,8 @@ async fn tell(
         let queued = match outgoing.queue.try_recv() {
             Ok(queued) => queued,
             Err(_) => {
-                match timeout(WRITE, writer.flush()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(problem)) => return Lost::Failed(problem.into()),
-                    Err(_) => return Lost::Silent,
+                if let Err(lost) = flush(&mut writer, kept).await {
+                    return lost;
                 }
                 match outgoing.queue.recv().await {
                     Some(queued) => queued,
@@ -264,6 +251,7 @@ async fn tell(
             }
         };
         if outgoing.lost() > 0 {
+            kept.keep(&queued.message, queued.epoch);
             return Lost::Overflow;
         }
         if queued.epoch != 0 && queued.epoch != epoch {
@@ -273,10 +261,27 @@ async fn tell(
         if let FromEdge::Stats { counters, .. } = &mut message {
             counters.extend(refusals.list());
         }
+        if kept.is_full()
+            && let Err(lost) = flush(&mut writer, kept).await
+        {
+            return lost;
+        }
+        kept.keep(&message, queued.epoch);
         if let Err(problem) = write(&mut writer, &message).await {
-            keep(kept, message);
             return Lost::Failed(problem);
         }
+    }
+}
+
+/// Writes what is buffered; then nothing needs to be kept any more.
+async fn flush(writer: &mut BufWriter<OwnedWriteHalf>, kept: &mut Kept) -> Result<(), Lost> {
+    match timeout(WRITE, writer.flush()).await {
+        Ok(Ok(())) => {
+            kept.clear();
+            Ok(())
+        }
+        Ok(Err(problem)) => Err(Lost::Failed(problem.into())),
+        Err(_) => Err(Lost::Silent),
     }
 }
 

@@ -6,6 +6,7 @@
 //! its short messages find the queue full the link is given up, because a control plane that
 //! missed one of them knows the wrong state; the answer to the next `hello` repairs that.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +19,13 @@ use crate::front::refusal::{Refusal, Refusals};
 const MESSAGES: usize = 16 * 1024;
 /// Room for frame bodies and announcements, in units of 1 KiB: 16 MiB.
 const ROOM: usize = 16 * 1024;
+/// Ends of sessions kept for the next link.
+const KEPT_ENDS: usize = 4096;
+/// Frames kept for the next link, and bytes in their bodies.
+const KEPT_FRAMES: usize = 1024;
+const KEPT_BYTES: usize = 1 << 20;
+/// More than the body of any frame of the data thread.
+const LONGEST_BODY: usize = 64 << 10;
 
 /// One message on its way up.
 #[derive(Debug)]
@@ -112,6 +120,102 @@ impl Outgoing {
     }
 }
 
+/// What the next link must hear although this one is gone: ends of sessions, and what clients said
+/// on attached connections, which live on (answers with ESP keys among it). Everything else is
+/// repaired by the answer to `hello`.
+#[derive(Debug)]
+pub struct Kept {
+    messages: VecDeque<FromEdge>,
+    ends: usize,
+    frames: usize,
+    bytes: usize,
+    refusals: Arc<Refusals>,
+}
+
+impl Kept {
+    pub fn new(refusals: Arc<Refusals>) -> Self {
+        Self {
+            messages: VecDeque::new(),
+            ends: 0,
+            frames: 0,
+            bytes: 0,
+            refusals,
+        }
+    }
+
+    /// Keeps a message nobody has heard, if it is worth it. `epoch` as in [`Queued`].
+    pub fn keep(&mut self, message: &FromEdge, epoch: u64) {
+        match message {
+            FromEdge::SessionEnded { .. } => {
+                if self.ends >= KEPT_ENDS {
+                    self.drop_first_end();
+                }
+                self.ends += 1;
+            }
+            // Connections of the front go with their link.
+            FromEdge::Frame { body, .. } if epoch == 0 => {
+                if self.frames >= KEPT_FRAMES || self.bytes + body.len() > KEPT_BYTES {
+                    return self.refusals.count(Refusal::LinkFull);
+                }
+                self.frames += 1;
+                self.bytes += body.len();
+            }
+            FromEdge::ConnClosed { conn, .. } => return self.forget(*conn),
+            _ => return,
+        }
+        self.messages.push_back(message.clone());
+    }
+
+    /// Whether the next message may find no room: what can be told must be told first.
+    pub fn is_full(&self) -> bool {
+        self.ends >= KEPT_ENDS
+            || self.frames >= KEPT_FRAMES
+            || self.bytes > KEPT_BYTES - LONGEST_BODY
+    }
+
+    fn drop_first_end(&mut self) {
+        let end = |message: &FromEdge| matches!(message, FromEdge::SessionEnded { .. });
+        if let Some(at) = self.messages.iter().position(end) {
+            self.messages.remove(at);
+            self.ends -= 1;
+        }
+    }
+
+    /// A connection is gone: nobody waits for what its client said.
+    fn forget(&mut self, conn: u64) {
+        if self.frames == 0 {
+            return;
+        }
+        let Self {
+            messages,
+            frames,
+            bytes,
+            ..
+        } = self;
+        messages.retain(|message| match message {
+            FromEdge::Frame {
+                conn: from, body, ..
+            } if *from == conn => {
+                *frames -= 1;
+                *bytes -= body.len();
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// Oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &FromEdge> {
+        self.messages.iter()
+    }
+
+    /// All of it has been told.
+    pub fn clear(&mut self) {
+        self.messages.clear();
+        (self.ends, self.frames, self.bytes) = (0, 0, 0);
+    }
+}
+
 /// Room a message takes, in KiB rounded up.
 fn units(message: &FromEdge) -> u32 {
     let secret = |Secret(bytes): &Secret| bytes.len();
@@ -175,6 +279,58 @@ mod tests {
         }
         assert_eq!(outgoing.lost(), 1);
         assert_eq!(outgoing.lost(), 0);
+    }
+
+    fn ended(session: u64) -> FromEdge {
+        FromEdge::SessionEnded {
+            session,
+            generation: 1,
+            cause: lockgate_dataplane::link::EndCause::Logout,
+            traffic: lockgate_dataplane::link::Traffic::default(),
+        }
+    }
+
+    fn closed(conn: u64) -> FromEdge {
+        FromEdge::ConnClosed {
+            conn,
+            session: 0,
+            cause: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_for_the_next_link_is_bounded() {
+        let refusals = Arc::new(Refusals::default());
+        let mut kept = Kept::new(refusals.clone());
+        for _ in 0..KEPT_FRAMES + 1 {
+            kept.keep(&frame(1), 0);
+        }
+        assert_eq!(kept.iter().count(), KEPT_FRAMES);
+        assert!(kept.is_full());
+        assert_eq!(refusals.of(Refusal::LinkFull), 1);
+        kept.keep(&closed(1), 0);
+        assert_eq!((kept.iter().count(), kept.frames, kept.bytes), (0, 0, 0));
+        kept.keep(&frame(KEPT_BYTES), 0);
+        kept.keep(&frame(1), 0);
+        assert_eq!(refusals.of(Refusal::LinkFull), 2);
+        for session in 0..KEPT_ENDS as u64 + 1 {
+            kept.keep(&ended(session), 0);
+        }
+        assert_eq!(kept.iter().count(), KEPT_ENDS + 1);
+        assert_eq!(kept.iter().nth(1), Some(&ended(1)), "the oldest went");
+        kept.clear();
+        assert_eq!((kept.iter().count(), kept.ends, kept.bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn only_what_hello_does_not_repair_is_kept_in_its_order() {
+        let mut kept = Kept::new(Arc::default());
+        kept.keep(&frame(1), 0);
+        kept.keep(&frame(2), 5);
+        kept.keep(&FromEdge::RekeyWanted { session: 1 }, 0);
+        kept.keep(&ended(1), 0);
+        kept.keep(&closed(2), 0);
+        assert!(kept.iter().eq([&frame(1), &ended(1)]));
     }
 
     #[tokio::test]

@@ -1,9 +1,10 @@
 //! What a client can make the gateway hold or do, and where that ends.
 
 use lockgate_dataplane::if_t::encode_header;
-use lockgate_dataplane::link::FromEdge;
+use lockgate_dataplane::link::{FromEdge, ToEdge};
+use lockgate_edge::data::ToData;
 
-use crate::gateway::{Gateway, Settings};
+use crate::gateway::{Gateway, SESSION, Settings};
 use crate::packets::{CLIENT4, HOST4, udp};
 
 fn cause(gateway: &Gateway) -> String {
@@ -16,8 +17,11 @@ fn cause(gateway: &Gateway) -> String {
 #[test]
 fn impossible_lengths_end_the_connection_only() {
     let mut gateway = Gateway::start();
-    for length in [0, 15, 16_401, u32::MAX] {
-        let (mut client, _) = gateway.on_tls(Settings::default());
+    for (generation, length) in (1..).zip([0, 15, 16_401, u32::MAX]) {
+        let (mut client, _) = gateway.on_tls(Settings {
+            generation,
+            ..Settings::default()
+        });
         client.write(&encode_header(0xa4c, 4, length, 0));
         assert_eq!(client.next(), None);
         drop(client);
@@ -78,4 +82,27 @@ fn a_client_that_reads_nothing_is_closed_when_control_messages_pile_up() {
     }
     assert_eq!(cause(&gateway), "the client reads too slowly");
     assert_eq!(gateway.sessions().len(), 1);
+}
+
+#[test]
+fn a_connection_with_too_much_before_its_hand_over_leaves_the_session_without_one() {
+    let mut gateway = Gateway::start();
+    gateway.open(Settings::default());
+    let (mut client, adopted) = gateway.connect();
+    let conn = adopted.conn;
+    gateway.order(ToEdge::Attach {
+        conn,
+        session: SESSION,
+    });
+    assert_eq!(gateway.session().conn, conn);
+    for _ in 0..65 {
+        gateway.frame(conn, 0x96, b"");
+    }
+    assert_eq!(gateway.session().conn, 0);
+    gateway.wait_counter("frame-queue", 1);
+    gateway.handle.send(ToData::Adopt(Box::new(adopted)));
+    while client.next().is_some() {}
+    assert_eq!(gateway.session().conn, 0);
+    drop(client);
+    assert_eq!(cause(&gateway), "closed by the gateway");
 }

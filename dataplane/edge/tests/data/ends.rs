@@ -204,32 +204,163 @@ fn esp_goes_on_without_the_connection() {
 }
 
 #[test]
-fn control_messages_go_up_and_a_logout_arrives_with_the_end_of_the_stream() {
+fn a_logout_ends_the_session_at_once_and_without_a_word() {
     let mut gateway = Gateway::start();
     let (mut client, conn) = gateway.on_tls(Settings::default());
+    gateway.handle.send(ToData::LinkDown);
     client.send(5, b"ncmo=1\n\0");
-    client.send(0x89, b"");
-    client.close();
-    let mut frames = Vec::new();
+    let mut both = client.encode(0x89, b"");
+    both.extend(client.encode(4, &udp(CLIENT4, HOST4, b"too late")));
+    client.write(&both);
+    assert_eq!(client.next(), None, "no message before the end");
+    let mut news = Vec::new();
     loop {
         match gateway.news() {
-            FromEdge::Frame {
-                conn: from,
-                vendor,
-                kind,
-                body,
-            } => frames.push((from, vendor, kind, body)),
-            FromEdge::ConnClosed { .. } => break,
-            _ => {}
+            FromEdge::TransportChanged { .. } => {}
+            FromEdge::SessionEnded { cause, .. } => {
+                assert_eq!(cause, EndCause::Logout);
+                break;
+            }
+            other => news.push(other),
         }
     }
-    assert_eq!(
-        frames,
-        [
-            (conn, 0xa4c, 5, b"ncmo=1\n\0".to_vec()),
-            (conn, 0xa4c, 0x89, vec![])
-        ]
+    let first = FromEdge::Frame {
+        conn,
+        vendor: 0xa4c,
+        kind: 5,
+        body: b"ncmo=1\n\0".to_vec(),
+    };
+    assert_eq!(news, [first]);
+    assert_eq!(gateway.sessions(), []);
+    gateway.assert_quiet();
+    drop(client);
+    gateway.wait_for(
+        |m| matches!(m, FromEdge::ConnClosed { conn: closed, session: 0, .. } if *closed == conn),
     );
+}
+
+#[test]
+fn a_logout_counts_when_the_stream_ends_with_it() {
+    let mut gateway = Gateway::start();
+    let (mut client, _) = gateway.on_tls(Settings::default());
+    client.send(0x89, b"");
+    client.close();
+    assert_eq!(ended(&gateway), EndCause::Logout);
+    gateway.wait_for(|m| matches!(m, FromEdge::ConnClosed { session: 0, .. }));
+    assert_eq!(gateway.sessions(), []);
+}
+
+#[test]
+fn an_order_is_no_use_of_the_tunnel() {
+    let mut gateway = Gateway::start();
+    let (client, conn) = gateway.on_tls(Settings {
+        idle: 60,
+        ..Settings::default()
+    });
+    gateway.advance(50_000);
+    gateway.order(ToEdge::SetDeadline {
+        session: SESSION,
+        remaining: 3600,
+        idle: 70,
+    });
+    gateway.sync();
+    assert_eq!(gateway.session().quiet, 50);
+    gateway.advance(19_000);
+    assert_eq!(gateway.session().quiet, 69);
+    gateway.advance(1000);
+    assert_eq!(ended(&gateway), EndCause::Idle);
+    assert_over(&gateway, client, conn, 8);
+}
+
+#[test]
+fn an_older_generation_is_refused_with_its_connection() {
+    let mut gateway = Gateway::start();
+    let live = Settings {
+        generation: 3,
+        ..Settings::default()
+    };
+    let (mut client, conn) = gateway.on_tls(live);
+    for (round, generation) in (1..).zip([2, 3]) {
+        gateway.open(Settings {
+            generation,
+            ..Settings::default()
+        });
+        let (mut late, adopted) = gateway.connect();
+        let refused = adopted.conn;
+        gateway.attach(adopted);
+        while late.next().is_some() {}
+        drop(late);
+        gateway.wait_for(
+            |m| matches!(m, FromEdge::ConnClosed { conn, session: 0, .. } if *conn == refused),
+        );
+        gateway.wait_counter("stale-order", round);
+        let state = gateway.session();
+        assert_eq!((state.generation, state.conn), (3, conn));
+    }
+    gateway.put(&udp(HOST4, CLIENT4, b"answer"));
+    assert_eq!(client.frame().kind, 4);
+
+    // A newer one that comes next is not taken for a refused one.
+    gateway.open(Settings {
+        generation: 2,
+        ..Settings::default()
+    });
+    let (_newer, newest) = gateway.on_tls(Settings {
+        generation: 4,
+        ..Settings::default()
+    });
+    assert_eq!(gateway.session().conn, newest);
+}
+
+#[test]
+fn a_connection_closed_before_its_hand_over_leaves_the_session() {
+    let mut gateway = Gateway::start();
+    gateway.open(Settings::default());
+    let (mut client, adopted) = gateway.connect();
+    let conn = adopted.conn;
+    gateway.order(ToEdge::Attach {
+        conn,
+        session: SESSION,
+    });
+    gateway.order(ToEdge::CloseConn { conn });
+    assert_eq!(gateway.session().conn, 0);
+    gateway.handle.send(ToData::Adopt(Box::new(adopted)));
+    assert_eq!(client.next(), None);
+    drop(client);
+    gateway.wait_for(|m| {
+        matches!(m, FromEdge::ConnClosed { conn: closed, session: SESSION, .. } if *closed == conn)
+    });
+    assert_eq!(gateway.session().conn, 0);
+}
+
+#[test]
+fn only_the_connection_attached_last_carries_the_session() {
+    let mut gateway = Gateway::start();
+    let (mut first, _) = gateway.on_tls(Settings::default());
+    let (mut second, slow) = gateway.connect();
+    let (mut third, last) = gateway.connect();
+    for conn in [slow.conn, last.conn] {
+        gateway.order(ToEdge::Attach {
+            conn,
+            session: SESSION,
+        });
+    }
+    // The first connection ends while the session already waits for another.
+    gateway.order(ToEdge::CloseConn { conn: 101 });
+    assert_eq!(first.next(), None);
+    assert_eq!(
+        (gateway.session().transport, gateway.session().conn),
+        (Transport::None, last.conn)
+    );
+    let id = last.conn;
+    gateway.handle.send(ToData::Adopt(Box::new(last)));
+    gateway.handle.send(ToData::Adopt(Box::new(slow)));
+    assert_eq!(second.next(), None);
+    gateway.frame(id, 0x8f, &[0; 4]);
+    assert_eq!(third.frame().kind, 0x8f);
+    assert_eq!(gateway.session().conn, id);
+    gateway.put(&udp(HOST4, CLIENT4, b"answer"));
+    assert_eq!(third.frame().kind, 4);
 }
 
 #[test]

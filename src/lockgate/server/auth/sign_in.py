@@ -186,6 +186,8 @@ class SignIn:
         if choices >= MAX_CHOICES:
             await self._note("too-many-sessions", user.name)
             return NOT_CHOSEN
+        # Whoever got here knows the password: that must be seen even if no answer comes.
+        await self._note("session-limit", user.name)
         self._state = _Choosing(user, frozenset(option.id for option in options), choices + 1)
         return SessionChoice(tuple(options))
 

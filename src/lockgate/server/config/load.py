@@ -63,7 +63,12 @@ class Checked:
 
 def load_configuration(path: FilePath) -> Configuration:
     """The tree in `path`. Raises ProblemError that lists every error."""
-    checked = check_file(path)
+    return parse_configuration(read_file(path), path)
+
+
+def parse_configuration(content: bytes, path: FilePath) -> Configuration:
+    """The tree in the content of `path`. Raises ProblemError that lists every error."""
+    checked = check_bytes(content, str(path))
     if checked.configuration is None:
         raise ProblemError(
             Problem(
@@ -78,9 +83,14 @@ def load_configuration(path: FilePath) -> Configuration:
 
 def check_file(path: FilePath) -> Checked:
     """Reads and checks `path`. Raises ProblemError when it cannot be read at all."""
+    return check_bytes(read_file(path), str(path))
+
+
+def read_file(path: FilePath) -> bytes:
+    """The content of `path`, cut off where it is too large anyway. Raises ProblemError."""
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ProblemError(
             Problem(
@@ -89,7 +99,6 @@ def check_file(path: FilePath) -> Checked:
                 fix="Name an existing TOML file that this user may read.",
             )
         ) from None
-    return check_bytes(content, str(path))
 
 
 def check_bytes(content: bytes, file: str) -> Checked:

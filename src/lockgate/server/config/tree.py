@@ -195,7 +195,8 @@ class Access(Section):
     """One access rule. The first rule that matches decides; what no rule allows is dropped.
 
     Without any rule users reach the networks of split_include, or everything behind the gateway
-    when there are none. Other sessions and the gateway itself are reached only by a rule that
+    when there are none. Rules speak of the far end in both directions: a machine and port that users
+    may reach may also send to them from there. Other sessions and the gateway itself are reached only by a rule that
     names their network.
     """
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from lockgate.protocol import edge_link
 from lockgate.protocol.errors import PeerError
 from lockgate.protocol.if_t import Frame
-from lockgate.protocol.pulse.events import Event
+from lockgate.protocol.pulse.events import Event, LoggedOut
 from lockgate.protocol.pulse.server import ServerConversation
 
 # Events a client may be ahead of us; the edge limits frames before sign-in as well.
@@ -30,6 +30,7 @@ class Connection:
         self._events: deque[Event] = deque()
         self._changed = asyncio.Event()
         self._failure: Exception | None = None
+        self._gone = False
 
     @property
     def id(self) -> int:
@@ -54,7 +55,9 @@ class Connection:
         self._changed.set()
 
     def lost(self) -> None:
-        """The edge says that the connection is gone."""
+        """The connection is gone, or the edge with it. Nothing is sent to its number any more: a later
+        connection may have it."""
+        self._gone = True
         self._failure = self._failure or ConnectionLost()
         self._changed.set()
 
@@ -67,17 +70,25 @@ class Connection:
             await self._changed.wait()
         return self._events.popleft()
 
+    def logged_out(self) -> bool:
+        """Whether the client has said, perhaps behind other things, that it does not want the session."""
+        return any(isinstance(event, LoggedOut) for event in self._events)
+
     def flush(self) -> None:
         """Hands to the edge what the conversation wants to say."""
         for frame in self.conversation.take_frames():
-            self._send(
-                edge_link.LinkFrame(conn=self.id, vendor=frame.vendor, kind=int(frame.kind), body=frame.body)
-            )
+            if not self._gone:
+                self._send(
+                    edge_link.LinkFrame(
+                        conn=self.id, vendor=frame.vendor, kind=int(frame.kind), body=frame.body
+                    )
+                )
 
     def close(self) -> None:
         """Closes the connection once everything said has been written."""
         self.flush()
-        self._send(edge_link.CloseConn(conn=self.id))
+        if not self._gone:
+            self._send(edge_link.CloseConn(conn=self.id))
 
 
 def address_of(endpoint: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from lockgate.model.problem import ProblemError
 from lockgate.protocol import edge_link
 from lockgate.protocol.errors import PeerError
 
@@ -16,6 +17,7 @@ log = structlog.get_logger("edge-link")
 KEEPALIVE_INTERVAL = 5.0  # seconds; the edge gives up after 30 s of silence
 RETRY_PAUSE = 0.1  # seconds between attempts; the edge listens before it does anything else
 HELLO_PATIENCE = 10.0  # seconds for the edge's answer
+SILENCE = 30.0  # seconds without a word after which the edge counts as stuck; it reports every 5 s
 READ_SIZE = 1 << 18
 # Bytes that may wait for a stuck edge before the link is given up; 10,000 sessions re-opened at once
 # are about 4 MiB.
@@ -65,7 +67,7 @@ class EdgeClient:
                 continue
             try:
                 await self._serve(reader, writer)
-            except (PeerError, OSError, TimeoutError) as error:
+            except (PeerError, ProblemError, OSError, TimeoutError) as error:
                 log.error("link-failed", reason=str(error) or type(error).__name__)
             finally:
                 self._writer = None
@@ -95,7 +97,8 @@ class EdgeClient:
     ) -> edge_link.FromEdge | None:
         """The next message, or None when the edge closed the link."""
         while (record := records.next_record()) is None:
-            data = await reader.read(READ_SIZE)
+            async with asyncio.timeout(SILENCE):
+                data = await reader.read(READ_SIZE)
             if not data:
                 return None
             records.feed(data)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from lockgate.model.problem import ProblemError
 from lockgate.model.prompt import Conversation, Refused
 from lockgate.model.session import ClientFacts, EndCause, Refusal, Session
 from lockgate.protocol import edge_link
@@ -27,12 +28,15 @@ from lockgate.server.gateway.connection import Connection, ConnectionLost
 from lockgate.server.gateway.edge_client import EdgeClient
 from lockgate.server.gateway.settings import GatewaySettings
 from lockgate.server.gateway.sign_in import facts_of, sign_in
-from lockgate.server.gateway.tunnel import Tunnel, new_sa
+from lockgate.server.gateway.tunnel import EspChoice, Tunnel, new_sa
 from lockgate.server.sessions import Opened, Sessions
 
 log = structlog.get_logger("gateway")
 
+# Cookies looked up at a time. Anybody may send one; the store must stay free for those who are signed in.
+MAX_RESUMES = 64
 SIGN_IN_PATIENCE = 180.0  # seconds for a person to answer everything; the edge has the same limit
+MOST_SPIS = 2  # of one session: in use, and just replaced
 REPORT_PATIENCE = 1.0  # seconds somebody who looks at the sessions waits for the edge
 HOUSEKEEPING_INTERVAL = 1.0  # seconds between looks at deadlines
 
@@ -56,6 +60,7 @@ _FAREWELLS = {
 _EDGE_CAUSES = {
     edge_link.EndCause.IDLE: EndCause.IDLE,
     edge_link.EndCause.EXPIRED: EndCause.EXPIRED,
+    edge_link.EndCause.LOGOUT: EndCause.LOGOUT,
 }
 
 
@@ -68,16 +73,6 @@ class LiveSession:
     peer: str
     traffic: edge_link.Traffic
     last_used: float  # seconds since 1970
-
-
-class _TakenSpis(Container[int]):
-    """SPIs in use. Looked through only for the one that was drawn: a hash of all would have to be kept."""
-
-    def __init__(self, tunnels: Mapping[int, Tunnel]) -> None:
-        self._tunnels = tunnels
-
-    def __contains__(self, spi: object) -> bool:
-        return any(spi in tunnel.spis for tunnel in self._tunnels.values())
 
 
 class GatewayService:
@@ -102,6 +97,8 @@ class GatewayService:
         self._connections: dict[int, Connection] = {}
         self._tunnels: dict[int, Tunnel] = {}
         self._tunnel_of_conn: dict[int, Tunnel] = {}
+        self._spis: set[int] = set()  # in use, and some that were until lately
+        self._resumes = asyncio.Semaphore(MAX_RESUMES)
         self._rekeys: dict[int, asyncio.TimerHandle] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._fresh = asyncio.Event()  # a report came since it was asked for
@@ -120,28 +117,36 @@ class GatewayService:
     def edge_is_up(self) -> bool:
         return self._link.is_up
 
-    def _spawn(self, work: object, name: str) -> None:
+    def _spawn(self, work: Awaitable[object], name: str) -> None:
         assert self._tasks is not None
-        self._tasks.create_task(self._guarded(work, name), name=name)  # type: ignore[arg-type]
+        self._tasks.create_task(self._guarded(work, name), name=name)
 
     @staticmethod
-    async def _guarded(work: object, name: str) -> None:
+    async def _guarded(work: Awaitable[object], name: str) -> None:
         """One connection's mistake must not end the others."""
         try:
-            await work  # type: ignore[misc]
+            await work
+        except ProblemError as error:
+            log.error("not-done", task=name, **error.problem.as_dict())
         except Exception:
             log.exception("internal-error", task=name)
 
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_INTERVAL)
-            await self.end_stale()
-            # The edge ends attached sessions by itself; this is for those whose client is away.
-            for session, cause in await self._sessions.due():
-                tunnel = self._tunnels.get(session.id)
-                if cause is EndCause.IDLE and tunnel is not None and tunnel.conn:
-                    continue  # the edge sees its packets, the store does not
-                await self.end(session.id, cause)
+            # A store that is busy, locked or full must not take the tunnels with it: tried again.
+            await self._guarded(self.end_stale(), "housekeeping: stale sessions")
+            await self._guarded(self._end_due(), "housekeeping: deadlines")
+            if len(self._spis) > 2 * MOST_SPIS * (len(self._tunnels) + 1000):
+                self._spis = {spi for tunnel in self._tunnels.values() for spi in tunnel.spis}
+
+    async def _end_due(self) -> None:
+        # The edge ends attached sessions by itself; this is for those whose client is away.
+        for session, cause in await self._sessions.due():
+            tunnel = self._tunnels.get(session.id)
+            if cause is EndCause.IDLE and tunnel is not None and tunnel.conn:
+                continue  # the edge sees its packets, the store does not
+            await self._guarded(self.end(session.id, cause), f"end of session {session.id}")
 
     # -- what administrators see and do ------------------------------------------------------------
 
@@ -162,8 +167,10 @@ class GatewayService:
                 nothing = edge_link.Traffic(0, 0, 0, 0, 0)
                 result.append(LiveSession(session, edge_link.Transport.NONE, "", nothing, session.last_seen))
             else:
+                # Without its connection the client is away, whatever its last ESP packet was.
+                transport = tunnel.transport if tunnel.conn else edge_link.Transport.NONE
                 result.append(
-                    LiveSession(session, tunnel.transport, tunnel.peer, tunnel.traffic, tunnel.quiet_since)
+                    LiveSession(session, transport, tunnel.peer, tunnel.traffic, tunnel.quiet_since)
                 )
         return result
 
@@ -201,16 +208,16 @@ class GatewayService:
         """Brings edge and store together: the store says who may stay, the edge who is there."""
         stored = {session.id: session for session in await self._sessions.live()}
         now = self._clock()
-        for session_id in list(self._tunnels):
-            self._forget(session_id)
+        self._spis = {spi for state in hello.sessions for spi in state.spis}
         for state in hello.sessions:
             session = stored.get(state.session)
-            if session is None or session.generation != state.generation or not session.remaining(now):
-                self._link.send(
-                    edge_link.CloseSession(session=state.session, fatal=_FAREWELLS[EndCause.DISCONNECTED])
-                )
+            if session is not None and session.generation == state.generation and session.remaining(now):
+                self._adopt_session(session, state, now)
                 continue
-            self._adopt_session(session, state, now)
+            # A newer generation in the store: its client was about to come back, and may.
+            over = session is None or not session.remaining(now)
+            fatal = _FAREWELLS[EndCause.DISCONNECTED] if over else None
+            self._link.send(edge_link.CloseSession(session=state.session, fatal=fatal))
 
     def _adopt_session(self, session: Session, state: edge_link.SessionState, now: float) -> None:
         conversation = ServerConversation.in_tunnel() if state.conn else None
@@ -235,9 +242,13 @@ class GatewayService:
         self._schedule_rekey(tunnel)
 
     def _on_link_lost(self) -> None:
-        # The edge closes connections that have no session yet; their clients try again.
-        for connection in list(self._connections.values()):
+        # The edge closes connections that have no session yet; their clients try again. The sessions it
+        # has come with its next hello. Until then no number of before means anything.
+        for connection in self._connections.values():
             connection.lost()
+        self._connections.clear()
+        for session_id in list(self._tunnels):
+            self._forget(session_id)
 
     def _on_message(self, message: edge_link.FromEdge) -> None:
         try:
@@ -262,9 +273,10 @@ class GatewayService:
             case edge_link.TransportChanged(session, transport, peer):
                 if (tunnel := self._tunnels.get(session)) is not None:
                     tunnel.transport, tunnel.peer = transport, peer
+                    tunnel.esp_answered |= transport is edge_link.Transport.ESP
                     log.info("transport", session=session, transport=transport.value, peer=peer)
             case edge_link.RekeyWanted(session):
-                self._rekey(session)
+                self._rekey(session, wanted=True)
             case edge_link.Stats(states, counters):
                 self._on_stats(states, counters)
             case edge_link.EdgeHello():
@@ -294,13 +306,18 @@ class GatewayService:
             log.info("client-away", session=tunnel.session.id, user=tunnel.session.user, cause=cause)
 
     def _on_session_ended(self, session_id: int, generation: int, cause: edge_link.EndCause) -> None:
-        tunnel = self._tunnels.get(session_id)
-        if tunnel is None or tunnel.session.generation != generation:
-            return
         if cause is edge_link.EndCause.ORPHANED:
             self._forget(session_id)  # the cookie stays good
             return
-        self._spawn(self.end(session_id, _EDGE_CAUSES[cause]), f"end of session {session_id}")
+        # It may have ended while there was no link: then only the store knows of it.
+        work = self._end_generation(session_id, generation, _EDGE_CAUSES[cause])
+        self._spawn(work, f"end of session {session_id}")
+
+    async def _end_generation(self, session_id: int, generation: int, cause: EndCause) -> None:
+        session = await self._sessions.find(session_id)
+        if session is not None and session.ended is None and session.generation == generation:
+            log.info("session-over", session=session_id, user=session.user, cause=cause.value)
+            await self.end(session_id, cause)
 
     def _on_stats(
         self, states: tuple[edge_link.SessionState, ...], counters: tuple[tuple[str, int], ...]
@@ -312,6 +329,7 @@ class GatewayService:
             if tunnel is None or tunnel.session.generation != state.generation:
                 continue
             tunnel.traffic, tunnel.transport, tunnel.peer = state.traffic, state.transport, state.peer
+            tunnel.esp_answered |= state.transport is edge_link.Transport.ESP
             tunnel.quiet_since = now - state.quiet
             seen[state.session] = tunnel.quiet_since
         self.counters = dict(counters)
@@ -337,7 +355,8 @@ class GatewayService:
             connection.close()
             raise
         finally:
-            self._connections.pop(connection.id, None)
+            if self._connections.get(connection.id) is connection:
+                del self._connections[connection.id]
 
     async def _sign_in_and_open(self, connection: Connection) -> None:
         ready = await connection.next_event()
@@ -355,9 +374,20 @@ class GatewayService:
         remaining = session.remaining(self._clock())
         connection.conversation.signed_in(opened.cookie, remaining, session.idle_seconds)
         connection.flush()
-        if not isinstance(await connection.next_event(), SignInAcknowledged):
-            raise PeerError("the client did not acknowledge the end of the sign-in")
-        connection.flush()
+        try:
+            acknowledged = isinstance(await connection.next_event(), SignInAcknowledged)
+        except (PeerError, ConnectionLost):
+            if ready.cookie is None:  # nobody has the cookie: it would only hold an address
+                await self.end(session.id, EndCause.ABANDONED)
+            raise
+        if connection.logged_out() or not acknowledged:
+            await self.end(session.id, EndCause.LOGOUT)
+            connection.close()
+            return
+        current = self._tunnels.get(session.id)
+        if current is not None and current.session.generation > session.generation:
+            connection.close()  # the client came back a second time, and that one was faster
+            return
         self._start_tunnel(connection, session)
         # A command may have ended the session while its client was acknowledging. From here on
         # `end_stale` knows of it; what happened before is seen now.
@@ -378,7 +408,8 @@ class GatewayService:
 
     async def _resume(self, connection: Connection, cookie: Secret, facts: ClientFacts) -> Opened | None:
         """The session of a cookie; None when the client was refused and told so."""
-        outcome = await self._sessions.resume(cookie, facts)
+        async with self._resumes:
+            outcome = await self._sessions.resume(cookie, facts)
         if isinstance(outcome, Refusal):
             # Anything but the cookie back is a no; this failure is one the client reports as such.
             connection.conversation.fail(FAILURE_COOKIE)
@@ -394,7 +425,7 @@ class GatewayService:
         tunnel = Tunnel(session, wire, connection.id, settings.esp, self._link.send)
         self._tunnels[session.id] = tunnel
         self._tunnel_of_conn[connection.id] = tunnel
-        sa = new_sa(settings.esp.suite, self._taken_spis()) if settings.esp is not None else None
+        sa = self._new_sa(settings.esp) if settings.esp is not None else None
         self._link.send(
             edge_link.OpenSession(
                 session=session.id,
@@ -440,13 +471,17 @@ class GatewayService:
             self._settings.esp.rekey, self._rekey, tunnel.session.id
         )
 
-    def _taken_spis(self) -> Container[int]:
-        return _TakenSpis(self._tunnels)
+    def _new_sa(self, esp: EspChoice) -> edge_link.Sa:
+        sa = new_sa(esp.suite, self._spis)
+        self._spis.add(sa.spi)
+        return sa
 
-    def _rekey(self, session_id: int) -> None:
+    def _rekey(self, session_id: int, wanted: bool = False) -> None:
+        """New keys, unless the client has ESP switched off. wanted: the edge asked for them."""
         tunnel = self._tunnels.get(session_id)
-        if tunnel is None:
+        if tunnel is None or self._settings.esp is None:
             return
-        if tunnel.esp_answered:
-            tunnel.rekey(self._taken_spis())
+        if tunnel.conn and (tunnel.esp_answered or wanted):
+            tunnel.rekey(self._new_sa(self._settings.esp))
+            log.info("rekey", session=session_id, user=tunnel.session.user)
         self._schedule_rekey(tunnel)

@@ -65,11 +65,8 @@ class Tunnel:
         self.conversation.offer_esp(sa.spi, sa.secret)
         self.flush()
 
-    def rekey(self, taken: Container[int]) -> None:
-        """New keys for both directions; the client answers with its own."""
-        if self._esp is None or self.conversation is None or not self.conn:
-            return
-        sa = new_sa(self._esp.suite, taken)
+    def rekey(self, sa: edge_link.Sa) -> None:
+        """New keys for packets from the client, which answers with its own."""
         self._send(edge_link.InstallEspIn(session=self.session.id, generation=self.session.generation, sa=sa))
         self.offer_esp(sa)
 

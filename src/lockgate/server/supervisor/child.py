@@ -7,7 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -25,7 +25,7 @@ class Recipe:
     name: str
     arguments: Sequence[str]
     descriptors: Sequence[int]
-    standard_input: bytes = b""
+    standard_input: bytes = field(default=b"", repr=False)  # may hold keys
 
 
 class Child:
@@ -42,13 +42,20 @@ class Child:
         pause = FIRST_PAUSE
         while not self._stop.is_set():
             started = time.monotonic()
-            process = await self._start()
-            code = await process.wait()
+            try:
+                process = await self._start()
+            except OSError as error:  # no process to be had, or the program is being replaced
+                log.error("process-not-started", process=self._recipe.name, reason=error.strerror)
+                status = "not started"
+            else:
+                if self._stop.is_set():  # stop() came while there was no process to end
+                    await self._end(process)
+                status = _describe(await process.wait())
             if self._stop.is_set():
                 return
             lived = time.monotonic() - started
             pause = FIRST_PAUSE if lived > STEADY else min(pause * 2, LONGEST_PAUSE)
-            log.error("process-died", process=self._recipe.name, status=_describe(code), restart_in=pause)
+            log.error("process-died", process=self._recipe.name, status=status, restart_in=pause)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
 
@@ -74,8 +81,12 @@ class Child:
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL for a process that does not listen."""
         self._stop.set()
-        process = self._process
-        if process is None or process.returncode is not None:
+        if self._process is not None:
+            await self._end(self._process)
+
+    @staticmethod
+    async def _end(process: asyncio.subprocess.Process) -> None:
+        if process.returncode is not None:
             return
         process.send_signal(signal.SIGTERM)
         try:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.server.datadir import DataDirectory
 
 
 def edge_binary() -> Path:
@@ -39,18 +40,29 @@ def readable_paths() -> list[str]:
     return sorted(path for path in code | interpreter | system if os.path.exists(path))
 
 
+def control_writes(directory: DataDirectory) -> list[str]:
+    """What the control plane may change, and all it sees of the data directory."""
+    return [str(directory.database.parent), str(directory.run), "/dev/null"]
+
+
 def confined(
-    profile: str, command: Sequence[str], *, write: Sequence[str], account: tuple[int, int] | None = None
+    profile: str,
+    command: Sequence[str],
+    *,
+    read: Sequence[str] = (),
+    write: Sequence[str],
+    account: tuple[int, int] | None = None,
 ) -> list[str]:
     """The argument list that runs `command` under `profile` ("supervisor" or "control").
 
+    read:    folders the program may read, beside interpreter and libraries.
     write:   folders and devices the program may change; everything else is read-only or out of sight.
     account: uid and gid to change to; only real root can.
     """
     arguments = [str(edge_binary()), "confine", "--profile", profile]
     if account is not None:
         arguments += ["--uid", str(account[0]), "--gid", str(account[1])]
-    for path in readable_paths():
+    for path in (*readable_paths(), *read):
         arguments += ["--read", path]
     for path in write:
         arguments += ["--write", path]

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from lockgate.model.problem import Problem, ProblemError
-from lockgate.server.config.tree import Configuration
+from lockgate.server.config.load import parse_configuration, read_file
 from lockgate.server.config.values import Endpoint
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.supervisor import confinement, descriptors, network
@@ -44,8 +44,13 @@ def service_account() -> tuple[int, int] | None:
     return entry.pw_uid, entry.pw_gid
 
 
-def prepare(directory: DataDirectory, configuration: Configuration) -> Plan:
-    """Opens everything that stage two inherits. Raises ProblemError."""
+def prepare(directory: DataDirectory) -> Plan:
+    """Reads the configuration and opens everything that stage two inherits. Raises ProblemError.
+
+    The text that was checked travels on: nobody reads the file a second time.
+    """
+    content = read_file(directory.config)
+    configuration = parse_configuration(content, directory.config)
     _check_length(directory)
     lock = _lock(directory)
     tun, tun_takes_udp = descriptors.open_tun(configuration.network.tun_name)
@@ -62,6 +67,7 @@ def prepare(directory: DataDirectory, configuration: Configuration) -> Plan:
         addresses = dict.fromkeys(endpoint.address for endpoint in listen)
         udp = [descriptors.open_udp(Endpoint(address, configuration.esp.port)) for address in addresses]
     plan = Plan(
+        configuration=content.decode(),
         tun=tun,
         tun_takes_udp=tun_takes_udp,
         gateway=[sock.detach() for sock in sockets],
@@ -80,7 +86,13 @@ def become_supervisor(directory: DataDirectory, plan: Plan, account: tuple[int, 
         "lockgate.server.supervisor.supervise", "--dir", str(directory.path), "--plan-fd", str(plan.write())
     )
     arguments = confinement.confined(
-        "supervisor", command, write=[str(directory.path), "/dev/null"], account=account
+        "supervisor",
+        command,
+        # Of the data directory: the sockets, the certificate with its key, which the edge is given, and
+        # the database, because a child can only have what its parent has.
+        read=[str(directory.tls)],
+        write=confinement.control_writes(directory),
+        account=account,
     )
     os.execv(arguments[0], arguments)  # noqa: S606  # an argument list of ours
 

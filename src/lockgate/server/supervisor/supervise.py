@@ -9,13 +9,14 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import structlog
 
 from lockgate.model.problem import ProblemError
 from lockgate.server.config.access import reserved_networks
-from lockgate.server.config.load import load_configuration
+from lockgate.server.config.load import parse_configuration
 from lockgate.server.config.tree import Configuration
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.logs import configure_logs
@@ -83,8 +84,8 @@ class Supervisor:
     def __init__(self, directory: DataDirectory, plan: Plan) -> None:
         self._directory = directory
         self._pids: dict[str, int] = {"supervisor": os.getpid()}
-        configuration = load_configuration(directory.config)
-        directory.run.mkdir(mode=0o700, exist_ok=True)
+        text = plan.configuration.encode()
+        configuration = parse_configuration(text, directory.config)
         self._link = _unix_listener(directory.edge_socket)
         self._http = _unix_listener(directory.http_socket)
         self._api = _unix_listener(directory.control_socket)
@@ -99,11 +100,14 @@ class Supervisor:
             *("--dir", str(directory.path)),
             *("--http-fd", str(self._http.fileno())),
             *("--api-fd", str(self._api.fileno())),
+            *("--started", str(time.time())),
         )
         control = Recipe(
             name="control",
-            arguments=confinement.confined("control", command, write=[str(directory.path), "/dev/null"]),
+            arguments=confinement.confined("control", command, write=confinement.control_writes(directory)),
             descriptors=[self._http.fileno(), self._api.fileno()],
+            # A control plane that starts later must not see another configuration than the edge has.
+            standard_input=text,
         )
         self._edge = Child(edge, self._record_pid)
         self._control = Child(control, self._record_pid)

@@ -78,11 +78,14 @@ def make_app(gateway: GatewayService, sessions: Sessions) -> Starlette:
     async def not_found(_: Request, __: Exception) -> Response:
         return _not_found()
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", _on("gateway", root), methods=["GET"]),
             Route(LOGOUT, _on("gateway", log_out), methods=["GET"]),
             Route(HEALTH, _on("admin", health), methods=["GET"]),
         ],
-        exception_handlers={404: not_found},
+        exception_handlers={404: not_found, 405: not_found},
     )
+    # A redirect would tell which listener knows a path.
+    app.router.redirect_slashes = False
+    return app

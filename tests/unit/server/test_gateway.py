@@ -1,0 +1,705 @@
+"""The gateway between a real store and an edge that a test plays: who gets a tunnel, and when it ends."""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.session import EndCause
+from lockgate.protocol import edge_link
+from lockgate.protocol.edge_link import (
+    Attach,
+    CloseConn,
+    CloseSession,
+    Fatal,
+    InstallEspIn,
+    InstallEspOut,
+    LinkFrame,
+    OpenSession,
+    RekeyWanted,
+    SessionEnded,
+    SessionState,
+    Traffic,
+    Transport,
+    TransportChanged,
+)
+from lockgate.protocol.if_t import JuniperKind, TcgKind
+from lockgate.protocol.pulse.esp_keys import decode_offer
+from lockgate.protocol.secret import Secret
+from lockgate.server.audit import Audit
+from lockgate.server.auth.passwords import hash_password
+from lockgate.server.auth.service import SignIns
+from lockgate.server.config.access import access_rules
+from lockgate.server.config.tree import Configuration, Esp, Gateway, Network, SignIn
+from lockgate.server.config.values import parse_network
+from lockgate.server.datadir import DataDirectory
+from lockgate.server.gateway import service
+from lockgate.server.gateway.service import GatewayService
+from lockgate.server.gateway.settings import GatewaySettings
+from lockgate.server.operations import operations
+from lockgate.server.sessions import Opened, Sessions
+from tests.unit.protocol.openconnect_frames import KEYS, KEYS_ANSWER, LOGOUT
+from tests.unit.server.scripted_edge import ScriptedEdge, Visitor, eventually
+from tests.unit.server.support import CHEAP, CLIENT, Clock, identity, new_store, run, same_store, user
+
+PASSWORD = "wonderland-7f3a"
+HASH = hash_password(CHEAP, Secret.of_text(PASSWORD))
+NOTHING = Traffic(0, 0, 0, 0, 0)
+CONFIGURATION = Configuration(
+    gateway=Gateway(hostname="gw.example.org"),
+    network=Network(pools=(parse_network("10.88.0.0/24"), parse_network("fd00:88::/64"))),
+    sign_in=SignIn(argon2=CHEAP),
+)
+ENDED_BY_ADMINISTRATOR = Fatal(7, "An administrator ended the session.")
+# The main configuration, ESP keys and the end: how the frames of the tunnel phase begin.
+CONFIG, END_OF_CONFIG, LICENCE = JuniperKind.CONFIG, JuniperKind.END_OF_CONFIG, JuniperKind.LICENCE
+
+
+class SteeredSessions(Sessions):
+    """The real sessions, with a brake on resuming and errors of the store where a test wants them."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.may_resume = asyncio.Event()
+        self.may_resume.set()
+        self.may_open = asyncio.Event()
+        self.may_open.set()
+        self.failing = set()  # names of methods that fail once
+        self.made, self.looks = [], 0
+
+    def _fail(self, name):
+        if name in self.failing:
+            self.failing.remove(name)
+            raise ProblemError(Problem("store-busy", "The database is busy.", "Try again."))
+
+    async def open(self, *args):
+        opened = await super().open(*args)
+        self.made.append(opened)
+        await self.may_open.wait()
+        return opened
+
+    async def resume(self, *args):
+        resumed = await super().resume(*args)
+        self.made.append(resumed)
+        await self.may_resume.wait()
+        return resumed
+
+    async def due(self):
+        self._fail("due")
+        return await super().due()
+
+    async def end(self, *args):
+        self._fail("end")
+        return await super().end(*args)
+
+    async def ended_elsewhere(self, known):
+        self.looks += 1
+        self._fail("ended_elsewhere")
+        return await super().ended_elsewhere(known)
+
+
+class Subject:
+    """A gateway service with everything a control plane gives it."""
+
+    def __init__(self, store, folder, configuration=CONFIGURATION, rekey=None):
+        self.store, self.socket, self.clock = store, folder / "edge.sock", Clock()
+        audit = Audit(store.audit, self.clock)
+        self.sessions = SteeredSessions(
+            store, configuration.sessions, configuration.network.pools, audit, self.clock
+        )
+        self.sign_ins = SignIns(
+            store=store,
+            settings=configuration.sign_in,
+            sessions=self.sessions,
+            audit=audit,
+            end_session=lambda session, cause: self.service.end(session, cause),
+            clock=self.clock,
+        )
+        settings = GatewaySettings.compile(configuration, access_rules(configuration), 1)
+        if rekey is not None:
+            settings = replace(settings, esp=replace(settings.esp, rekey=rekey))
+        self.service = GatewayService(
+            edge_socket=self.socket,
+            settings=settings,
+            sessions=self.sessions,
+            new_conversation=self.sign_ins.conversation,
+            clock=self.clock,
+        )
+        self.running = None
+        self._permanent = set()
+
+    @contextlib.asynccontextmanager
+    async def serving(self, *states):
+        """Runs the service, connected to a new edge that has these sessions."""
+        async with ScriptedEdge(self.socket, states) as edge:
+            before = asyncio.all_tasks()
+            self.running = asyncio.create_task(self.service.run())
+            try:
+                await edge.up()
+                await eventually(lambda: not self._unfinished(edge, before | self._own_tasks()))
+                self._permanent = asyncio.all_tasks()
+                yield edge
+                assert not self.running.done(), "the service has ended"
+            finally:
+                self.running.cancel()
+                await asyncio.wait([self.running])
+
+    def _own_tasks(self):
+        names = {"edge link", "housekeeping", "edge-link keepalive", "edge-link reader"}
+        return {self.running} | {task for task in asyncio.all_tasks() if task.get_name() in names}
+
+    @staticmethod
+    def _unfinished(edge, others):
+        return asyncio.all_tasks() - others - edge.tasks
+
+    async def settle(self, edge):
+        """Returns when the service has finished everything it was told; for tests without open sign-ins."""
+        await edge.probe()
+        await eventually(lambda: not self._unfinished(edge, self._permanent))
+        await edge.probe()
+
+    async def open(self, name="alice"):
+        self.clock.now += 0.001  # lists are ordered by time
+        opened = await self.sessions.open(identity(name), CLIENT)
+        assert isinstance(opened, Opened)
+        return opened
+
+    async def cause(self, session):
+        """Why the session has ended, according to the store; None when it has not."""
+        return (await self.sessions.find(session.id)).cause
+
+    async def ends(self, session):
+        async with asyncio.timeout(20):
+            while (cause := await self.cause(session)) is None:
+                await asyncio.sleep(0.002)
+            return cause
+
+
+@contextlib.asynccontextmanager
+async def subject(folder, **kwargs):
+    async with new_store(folder) as store:
+        for name in ("alice", "bob"):
+            await store.users.add(user(name, password_hash=HASH))
+        it = Subject(store, folder, **kwargs)
+        try:
+            await it.sign_ins.start()
+            yield it
+        finally:
+            it.sign_ins.close()
+
+
+def state_of(session, *, conn=0, transport=Transport.NONE, spis=()):
+    """The session as an edge would list it."""
+    return SessionState(
+        session=session.id,
+        generation=session.generation,
+        conn=conn,
+        address4=session.address4.packed,
+        address6=session.address6.packed,
+        remaining=1000,
+        quiet=0,
+        transport=transport,
+        peer="192.0.2.9:50000" if conn else "",
+        spis=spis,
+        traffic=NOTHING,
+    )
+
+
+def opened_generations(edge, session):
+    return [message.generation for message in edge.of(OpenSession) if message.session == session.id]
+
+
+# -- opening a tunnel ------------------------------------------------------------------------------
+
+
+def test_a_tunnel_is_opened_in_the_order_that_loses_nothing(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            opened = await it.open()
+            client = Visitor(edge, 1)
+            await client.show_cookie(opened.cookie)
+            await client.next_request()
+            edge.got.clear()
+            client.send(client.answer())
+            await eventually(lambda: any(m.kind == END_OF_CONFIG for m in client.frames()))
+            success, open_session, attach, config, keys, end = edge.got
+            assert (type(success), success.kind) == (LinkFrame, TcgKind.SUCCESS)
+            assert isinstance(open_session, OpenSession)
+            assert (open_session.session, open_session.generation) == (opened.session.id, 2)
+            assert open_session.address4 == opened.session.address4.packed
+            assert open_session.address6 == opened.session.address6.packed
+            assert attach == Attach(conn=1, session=opened.session.id)
+            assert [m.kind for m in (config, keys, end)] == [CONFIG, CONFIG, END_OF_CONFIG]
+            offered = decode_offer(keys.body)
+            assert (offered.spi, offered.secret.reveal()) == (
+                open_session.esp_in.spi,
+                open_session.esp_in.secret.reveal(),
+            )
+            assert {m.conn for m in (success, attach, config, keys, end)} == {1}
+
+    run(work())
+
+
+def test_without_esp_no_keys_are_sent(tmp_path):
+    configuration = CONFIGURATION.model_copy(update={"esp": Esp(enabled=False)})
+
+    async def work():
+        async with subject(tmp_path, configuration=configuration) as it, it.serving() as edge:
+            client = Visitor(edge, 1)
+            await client.enter((await it.open()).cookie)
+            await eventually(lambda: any(m.kind == END_OF_CONFIG for m in client.frames()))
+            [open_session] = edge.of(OpenSession)
+            assert open_session.esp_in is None
+            assert [m.kind for m in client.frames()[-3:]] == [TcgKind.SUCCESS, CONFIG, END_OF_CONFIG]
+
+    run(work())
+
+
+def test_the_clients_own_keys_reach_the_edge_and_it_is_asked_for_a_probe(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            client = Visitor(edge, 1)
+            await client.enter((await it.open()).cookie)
+            await eventually(lambda: any(m.kind == END_OF_CONFIG for m in client.frames()))
+            client.send(KEYS_ANSWER)
+            await eventually(lambda: client.frames()[-1].kind == LICENCE)
+            [installed] = edge.of(InstallEspOut)
+            assert (installed.sa.spi, installed.generation) == (KEYS.spi, 2)
+            assert edge.got.index(installed) < edge.got.index(client.frames()[-1])
+
+    run(work())
+
+
+def test_a_person_who_signs_in_gets_a_tunnel(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            client = Visitor(edge, 1)
+            await client.sign_in(b"alice", PASSWORD.encode())
+            cookie_and_times = await client.next_request()
+            client.send(client.answer())
+            [message] = await eventually(lambda: edge.of(OpenSession))
+            [opened] = it.sessions.made
+            assert (message.session, message.generation) == (opened.session.id, 1)
+            assert opened.cookie.reveal() in cookie_and_times
+
+    run(work())
+
+
+# -- clients that come, go and come again ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["cookie", "password", "acknowledgement"])
+def test_after_an_edge_restart_an_old_sign_in_is_silent_and_a_new_connection_works(tmp_path, way):
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            opened, bobs = await it.open(), await it.open("bob")
+            it.sessions.made.clear()
+            old = Visitor(edge, 1)
+            if way == "acknowledgement":
+                await old.show_cookie(opened.cookie)
+                await old.next_request()
+            else:
+                it.sessions.may_resume.clear()
+                it.sessions.may_open.clear()
+                if way == "cookie":
+                    await old.show_cookie(opened.cookie)
+                else:
+                    await old.sign_in(b"alice", PASSWORD.encode())
+                await eventually(lambda: it.sessions.made)
+            await edge.die()
+            async with ScriptedEdge(it.socket, number=2) as second:
+                await second.up()
+                other = Visitor(second, 1)
+                other.connect()
+                await second.probe()
+                it.sessions.may_resume.set()
+                it.sessions.may_open.set()
+                # The old sign-in is over when only the new connection's is left.
+                await eventually(lambda: len(it._unfinished(second, it._permanent | edge.tasks)) == 1)
+                await second.probe()
+                assert second.for_connection(1) == []
+                other = Visitor(second, 1)
+                other.connect = lambda: None
+                await other.enter(bobs.cookie)
+                [message] = await eventually(lambda: second.of(OpenSession))
+                assert message.session == bobs.session.id
+                await second.sees(Attach(conn=1, session=bobs.session.id))
+                if way == "password":
+                    assert await it.ends(it.sessions.made[0].session) is EndCause.ABANDONED
+                assert await it.cause(opened.session) is None
+
+    run(work())
+
+
+def test_a_resume_that_is_acknowledged_late_does_not_replace_a_newer_one(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            opened = await it.open()
+            early, late = Visitor(edge, 1), Visitor(edge, 2)
+            for client in (early, late):
+                await client.show_cookie(opened.cookie)
+                await client.next_request()
+            late.send(late.answer())
+            await edge.sees(Attach(conn=2, session=opened.session.id))
+            early.send(early.answer())
+            await edge.sees(CloseConn(conn=1))
+            await it.settle(edge)
+            assert opened_generations(edge, opened.session) == [3]
+            assert edge.of(Attach) == [Attach(conn=2, session=opened.session.id)]
+            assert edge.of(CloseSession) == []
+            assert await it.cause(opened.session) is None
+
+    run(work())
+
+
+def test_a_later_resume_takes_the_place_of_an_earlier_one(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            opened = await it.open()
+            for conn in (1, 2):
+                await Visitor(edge, conn).enter(opened.cookie)
+                await edge.sees(Attach(conn=conn, session=opened.session.id))
+            assert opened_generations(edge, opened.session) == [2, 3]
+            # The edge closes the connection that was replaced; that must not touch the new one.
+            Visitor(edge, 1).leave(opened.session.id)
+            await it.settle(edge)
+            edge.say(RekeyWanted(opened.session.id))
+            await eventually(lambda: edge.of(InstallEspIn))
+            assert edge.of(InstallEspIn)[0].generation == 3
+
+    run(work())
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_a_logout_before_the_tunnel_ends_the_session_and_opens_none(tmp_path, acknowledged):
+    """Right behind the acknowledgement, or in its place."""
+
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            opened = await it.open()
+            client = Visitor(edge, 1)
+            await client.show_cookie(opened.cookie)
+            await client.next_request()
+            client.send(*[client.answer()] * acknowledged, LOGOUT)
+            await edge.sees(CloseConn(conn=1))
+            await it.settle(edge)
+            assert await it.cause(opened.session) is EndCause.LOGOUT
+            assert edge.of(OpenSession, Attach) == []
+            assert await it.service.live() == []
+
+    run(work())
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_logout_while_the_gateway_decides_ends_the_session(tmp_path, fresh):
+    """The client gives up while the store is busy with its session."""
+
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            opened = None if fresh else await it.open()
+            it.sessions.made.clear()
+            it.sessions.may_open.clear()
+            it.sessions.may_resume.clear()
+            client = Visitor(edge, 1)
+            if opened is None:
+                await client.sign_in(b"alice", PASSWORD.encode())
+            else:
+                await client.show_cookie(opened.cookie)
+            [made] = await eventually(lambda: it.sessions.made)
+            client.send(LOGOUT)
+            await edge.probe()
+            it.sessions.may_open.set()
+            it.sessions.may_resume.set()
+            await edge.sees(CloseConn(conn=1))
+            await it.settle(edge)
+            assert edge.of(OpenSession) == []
+            assert await it.cause(made.session if fresh else made) is not None
+
+    run(work())
+
+
+def test_a_logout_in_the_tunnel_ends_the_session(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            opened = await it.open()
+            client = Visitor(edge, 1)
+            await client.enter(opened.cookie)
+            await edge.sees(Attach(conn=1, session=opened.session.id))
+            client.send(LOGOUT)
+            await edge.sees(CloseSession(session=opened.session.id, fatal=None))
+            assert await it.cause(opened.session) is EndCause.LOGOUT
+
+    run(work())
+
+
+def test_a_fresh_session_ends_with_a_client_that_leaves_before_it_has_the_session(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            client = Visitor(edge, 1)
+            await client.sign_in(b"alice", PASSWORD.encode())
+            await client.next_request()
+            client.leave()
+            [opened] = it.sessions.made
+            assert await it.ends(opened.session) is EndCause.ABANDONED
+            assert await it.sessions.live() == []
+            assert edge.of(OpenSession) == []
+
+    run(work())
+
+
+def test_a_fresh_session_ends_when_its_client_breaks_the_protocol_instead_of_acknowledging(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            client = Visitor(edge, 1)
+            await client.sign_in(b"alice", PASSWORD.encode())
+            await client.next_request()
+            client.send(KEYS_ANSWER)
+            await edge.sees(CloseConn(conn=1))
+            [opened] = it.sessions.made
+            assert await it.ends(opened.session) is EndCause.ABANDONED
+
+    run(work())
+
+
+def test_a_fresh_session_ends_when_its_client_never_acknowledges(tmp_path, monkeypatch):
+    monkeypatch.setattr(service, "SIGN_IN_PATIENCE", 20.0)
+
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            client = Visitor(edge, 1)
+            await client.sign_in(b"alice", PASSWORD.encode())
+            await client.next_request()
+            [opened] = it.sessions.made
+            # The event loop's clock jumps over the sign-in's limit, but not over the link's.
+            await edge.probe()
+            loop = asyncio.get_running_loop()
+            real = loop.time
+            monkeypatch.setattr(loop, "time", lambda: real() + 22.0)
+            await edge.sees(CloseConn(conn=1))
+            await it.settle(edge)
+            assert await it.cause(opened.session) is EndCause.ABANDONED
+
+    run(work())
+
+
+def test_a_resumed_session_stays_when_its_client_leaves_before_the_acknowledgement(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            opened = await it.open()
+            client = Visitor(edge, 1)
+            await client.show_cookie(opened.cookie)
+            await client.next_request()
+            client.leave()
+            await it.settle(edge)
+            assert await it.cause(opened.session) is None
+            await Visitor(edge, 2).enter(opened.cookie)
+            await edge.sees(Attach(conn=2, session=opened.session.id))
+
+    run(work())
+
+
+def test_a_session_that_another_process_ends_during_the_sign_in_is_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr(service, "HOUSEKEEPING_INTERVAL", 0.01)
+
+    async def work():
+        async with subject(tmp_path) as it, same_store(tmp_path) as command, it.serving() as edge:
+            opened = await it.open()
+            client = Visitor(edge, 1)
+            await client.show_cookie(opened.cookie)
+            await client.next_request()
+            await command.sessions.end(opened.session.id, EndCause.DISCONNECTED, it.clock.now, it.clock.now)
+            # Housekeeping sees the change, and at that moment knows nothing of the session.
+            seen = it.sessions.looks
+            await eventually(lambda: it.sessions.looks >= seen + 3)
+            client.send(client.answer())
+            dropped = CloseSession(session=opened.session.id, fatal=ENDED_BY_ADMINISTRATOR)
+            await edge.sees(dropped)
+            await it.settle(edge)
+            assert not [m for m in edge.got[edge.got.index(dropped) :] if isinstance(m, (OpenSession, Attach))]
+            assert await it.service.live() == []
+
+    run(work())
+
+
+# -- keys ------------------------------------------------------------------------------------------
+
+
+def test_an_adopted_session_is_rekeyed_when_the_edge_wants_it(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            session = (await it.open()).session
+            async with it.serving(state_of(session, conn=5, transport=Transport.TLS, spis=(999,))) as edge:
+                edge.say(TransportChanged(session.id, Transport.ESP, "192.0.2.9:4500"))
+                edge.say(RekeyWanted(session.id))
+                [frame] = await eventually(Visitor(edge, 5).frames)
+                [installed] = edge.of(InstallEspIn)
+                assert (installed.session, installed.generation) == (session.id, 1)
+                assert (frame.kind, decode_offer(frame.body).spi) == (CONFIG, installed.sa.spi)
+                assert installed.sa.spi != 999
+                assert edge.got.index(installed) < edge.got.index(frame)
+
+    run(work())
+
+
+def test_age_rekeys_only_where_the_client_takes_part_in_esp(tmp_path):
+    async def work():
+        async with subject(tmp_path, rekey=0.01) as it:
+            without, with_esp = (await it.open()).session, (await it.open()).session
+            states = (
+                state_of(without, conn=5, transport=Transport.TLS),
+                state_of(with_esp, conn=6, transport=Transport.ESP),
+            )
+            async with it.serving(*states) as edge:
+
+                def rekeyed(session):
+                    return [m for m in edge.of(InstallEspIn) if m.session == session.id]
+
+                # The timer of the first runs out before that of the second, every time.
+                await eventually(lambda: len(rekeyed(with_esp)) >= 4)
+                assert rekeyed(without) == Visitor(edge, 5).frames() == []
+                edge.say(TransportChanged(without.id, Transport.ESP, "192.0.2.9:4500"))
+                await eventually(lambda: rekeyed(without))
+
+    run(work())
+
+
+# -- both sides brought together -------------------------------------------------------------------
+
+
+def test_what_the_edge_has_and_the_store_has_not_is_closed(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            kept, over = (await it.open()).session, (await it.open()).session
+            await it.sessions.end(over.id, EndCause.LOGOUT)
+            unknown = replace(kept, id=4711)
+            async with it.serving(state_of(unknown), state_of(over), state_of(kept, conn=5)) as edge:
+                await it.settle(edge)
+                assert edge.of(CloseSession) == [
+                    CloseSession(session=4711, fatal=ENDED_BY_ADMINISTRATOR),
+                    CloseSession(session=over.id, fatal=ENDED_BY_ADMINISTRATOR),
+                ]
+                assert await it.cause(kept) is None
+
+    run(work())
+
+
+def test_an_older_generation_in_the_edge_is_closed_without_a_farewell(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = await it.open()
+            await it.sessions.resume(opened.cookie, CLIENT)
+            async with it.serving(state_of(opened.session, conn=5)) as edge:
+                await edge.sees(CloseSession(session=opened.session.id, fatal=None))
+                await it.settle(edge)
+                assert await it.cause(opened.session) is None
+                await Visitor(edge, 6).enter(opened.cookie)
+                await edge.sees(Attach(conn=6, session=opened.session.id))
+                assert opened_generations(edge, opened.session) == [3]
+
+    run(work())
+
+
+ENDS = [
+    (edge_link.EndCause.LOGOUT, EndCause.LOGOUT),
+    (edge_link.EndCause.IDLE, EndCause.IDLE),
+    (edge_link.EndCause.EXPIRED, EndCause.EXPIRED),
+]
+
+
+@pytest.mark.parametrize(("said", "stored"), ENDS)
+def test_an_end_told_after_a_restart_reaches_the_store(tmp_path, said, stored):
+    """The session ended while there was no link, so it is not in the hello."""
+
+    async def work():
+        async with subject(tmp_path) as it:
+            session = (await it.open()).session
+            async with it.serving() as edge:
+                edge.say(SessionEnded(session.id, session.generation, said, NOTHING))
+                assert await it.ends(session) is stored
+
+    run(work())
+
+
+@pytest.mark.parametrize("said", [cause for cause, _ in ENDS])
+def test_the_end_of_an_older_generation_is_not_the_sessions_end(tmp_path, said):
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = await it.open()
+            await it.sessions.resume(opened.cookie, CLIENT)
+            async with it.serving() as edge:
+                edge.say(SessionEnded(opened.session.id, 1, said, NOTHING))
+                await it.settle(edge)
+                assert await it.cause(opened.session) is None
+                assert edge.of(CloseSession) == []
+
+    run(work())
+
+
+def test_an_orphaned_session_keeps_its_cookie(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = await it.open()
+            async with it.serving(state_of(opened.session, conn=5)) as edge:
+                edge.say(SessionEnded(opened.session.id, 1, edge_link.EndCause.ORPHANED, NOTHING))
+                await it.settle(edge)
+                assert await it.cause(opened.session) is None
+                await Visitor(edge, 6).enter(opened.cookie)
+                await edge.sees(Attach(conn=6, session=opened.session.id))
+
+    run(work())
+
+
+# -- what goes on by itself, and what administrators do --------------------------------------------
+
+
+@pytest.mark.parametrize("broken", ["due", "ended_elsewhere", "end"])
+def test_an_error_of_the_store_does_not_end_the_service(tmp_path, monkeypatch, broken):
+    monkeypatch.setattr(service, "HOUSEKEEPING_INTERVAL", 0.01)
+
+    async def work():
+        async with subject(tmp_path) as it:
+            away, other = (await it.open()).session, await it.open("bob")
+            it.sessions.failing = {broken}
+            async with it.serving() as edge:
+                it.clock.now = away.last_seen + away.idle_seconds
+                await eventually(lambda: not it.sessions.failing)
+                assert await it.ends(away) is EndCause.IDLE
+                it.clock.now = other.session.started
+                await Visitor(edge, 1).show_cookie(other.cookie)
+
+    run(work())
+
+
+def test_a_session_is_cut_off_even_when_the_store_fails(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            session = (await it.open()).session
+            async with it.serving(state_of(session, conn=5)) as edge:
+                it.sessions.failing = {"end"}
+                with pytest.raises(ProblemError):
+                    await it.service.end(session.id, EndCause.DISCONNECTED)
+                await edge.sees(CloseSession(session=session.id, fatal=ENDED_BY_ADMINISTRATOR))
+
+    run(work())
+
+
+def test_disconnecting_a_user_takes_another_spelling_and_refuses_a_stranger(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            alices, bobs = (await it.open()).session, (await it.open("bob")).session
+            async with it.serving(state_of(alices, conn=5), state_of(bobs, conn=6)) as edge:
+                table = operations(it.service, it.store.users, DataDirectory(tmp_path), it.clock.now)
+                for stranger in ("carol", "ali", "a\nb"):
+                    with pytest.raises(ProblemError) as caught:
+                        await table["disconnect"]({"user": stranger})
+                    assert caught.value.problem.code == "no-such-user"
+                    assert "\n" not in caught.value.problem.text()
+                assert await table["disconnect"]({"user": " \uff21LICE "}) == {"ended": [str(alices.id)]}
+                await edge.sees(CloseSession(session=alices.id, fatal=ENDED_BY_ADMINISTRATOR))
+                assert await it.cause(alices) is EndCause.DISCONNECTED
+                assert await it.cause(bobs) is None
+                assert await table["disconnect"]({"user": "alice"}) == {"ended": []}
+
+    run(work())
