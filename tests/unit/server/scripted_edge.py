@@ -26,7 +26,7 @@ FIRST_PROBE = 1 << 40  # connection numbers that no test uses itself
 async def eventually(fact: Callable[[], T]) -> T:
     """What `fact` returns as soon as it is true."""
     async with asyncio.timeout(PATIENCE):
-        while not (value := fact()):
+        while not (value := fact()):  # noqa: ASYNC110  # most facts have no event
             await asyncio.sleep(0.002)
         return value
 
@@ -34,7 +34,9 @@ async def eventually(fact: Callable[[], T]) -> T:
 class ScriptedEdge:
     """Listens on `path` while its context is open. `got` has everything but hello and keepalives."""
 
-    def __init__(self, path: Path, sessions: tuple[edge_link.SessionState, ...] = (), number: int = 1) -> None:
+    def __init__(
+        self, path: Path, sessions: tuple[edge_link.SessionState, ...] = (), number: int = 1
+    ) -> None:
         self.hello = edge_link.EdgeHello(edge_link.VERSION, number, sessions)
         self.got: list[edge_link.ToEdge] = []
         self.tasks: set[asyncio.Task[object] | None] = set()
@@ -121,11 +123,13 @@ class Visitor:
 
     def __init__(self, edge: ScriptedEdge, conn: int) -> None:
         self.edge, self.conn = edge, conn
+        self._connected = False
         self._read = 0
         self._identifier = 0  # of the last request
 
     def connect(self) -> None:
         """Asks for the IF-T upgrade."""
+        self._connected = True
         self.edge.say(
             edge_link.ConnOpened(
                 conn=self.conn,
@@ -176,8 +180,9 @@ class Visitor:
         return client_frames.response(self._identifier, *avps)
 
     async def introduce(self, *facts: Avp) -> None:
-        """From the connection to the first thing the gateway has to decide."""
-        self.connect()
+        """From the connection, if there is none yet, to the first thing the gateway has to decide."""
+        if not self._connected:
+            self.connect()
         self.send(client_frames.VERSION, client_frames.HOST_INFO, client_frames.IDENTITY)
         await self.next_frame()
         await self.next_frame()

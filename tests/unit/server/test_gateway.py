@@ -67,7 +67,8 @@ class SteeredSessions(Sessions):
         self.may_open = asyncio.Event()
         self.may_open.set()
         self.failing = set()  # names of methods that fail once
-        self.made, self.looks = [], 0
+        self.made = []  # what the store has opened and resumed, also before the caller knows
+        self.looks = 0
 
     def _fail(self, name):
         if name in self.failing:
@@ -172,7 +173,7 @@ class Subject:
 
     async def ends(self, session):
         async with asyncio.timeout(20):
-            while (cause := await self.cause(session)) is None:
+            while (cause := await self.cause(session)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
             return cause
 
@@ -320,8 +321,6 @@ def test_after_an_edge_restart_an_old_sign_in_is_silent_and_a_new_connection_wor
                 await eventually(lambda: len(it._unfinished(second, it._permanent | edge.tasks)) == 1)
                 await second.probe()
                 assert second.for_connection(1) == []
-                other = Visitor(second, 1)
-                other.connect = lambda: None
                 await other.enter(bobs.cookie)
                 [message] = await eventually(lambda: second.of(OpenSession))
                 assert message.session == bobs.session.id
@@ -517,7 +516,9 @@ def test_a_session_that_another_process_ends_during_the_sign_in_is_dropped(tmp_p
             dropped = CloseSession(session=opened.session.id, fatal=ENDED_BY_ADMINISTRATOR)
             await edge.sees(dropped)
             await it.settle(edge)
-            assert not [m for m in edge.got[edge.got.index(dropped) :] if isinstance(m, (OpenSession, Attach))]
+            assert not [
+                m for m in edge.got[edge.got.index(dropped) :] if isinstance(m, (OpenSession, Attach))
+            ]
             assert await it.service.live() == []
 
     run(work())
@@ -667,7 +668,8 @@ def test_an_error_of_the_store_does_not_end_the_service(tmp_path, monkeypatch, b
                 await eventually(lambda: not it.sessions.failing)
                 assert await it.ends(away) is EndCause.IDLE
                 it.clock.now = other.session.started
-                await Visitor(edge, 1).show_cookie(other.cookie)
+                await Visitor(edge, 1).enter(other.cookie)
+                await edge.sees(Attach(conn=1, session=other.session.id))
 
     run(work())
 

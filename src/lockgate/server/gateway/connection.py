@@ -31,6 +31,7 @@ class Connection:
         self._changed = asyncio.Event()
         self._failure: Exception | None = None
         self._gone = False
+        self.logged_out = False  # the client has said, perhaps ahead of its turn, that it wants no session
 
     @property
     def id(self) -> int:
@@ -46,7 +47,9 @@ class Connection:
         if self._failure is not None:
             return
         try:
-            self._events.extend(self.conversation.receive(frame))
+            events = self.conversation.receive(frame)
+            self._events.extend(events)
+            self.logged_out |= any(isinstance(event, LoggedOut) for event in events)
             if len(self._events) > MAX_WAITING:
                 raise PeerError("the client does not wait for answers")
         except PeerError as error:
@@ -69,10 +72,6 @@ class Connection:
             self._changed.clear()
             await self._changed.wait()
         return self._events.popleft()
-
-    def logged_out(self) -> bool:
-        """Whether the client has said, perhaps behind other things, that it does not want the session."""
-        return any(isinstance(event, LoggedOut) for event in self._events)
 
     def flush(self) -> None:
         """Hands to the edge what the conversation wants to say."""

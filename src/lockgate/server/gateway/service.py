@@ -370,30 +370,42 @@ class GatewayService:
         if opened is None:
             connection.close()
             return
+        entered = False
+        try:
+            entered = await self._enter(connection, opened)
+        finally:
+            if connection.logged_out:
+                await self.end(opened.session.id, EndCause.LOGOUT)
+            elif ready.cookie is None and not entered:
+                # Nobody has the cookie of this session: it would only hold an address.
+                await self.end(opened.session.id, EndCause.ABANDONED)
+
+    async def _enter(self, connection: Connection, opened: Opened) -> bool:
+        """Tells the client its cookie and, once it has acknowledged that, starts the tunnel.
+
+        False when it comes to no tunnel; the connection is closed then. Raises as `next_event` does.
+        """
         session = opened.session
+        if connection.logged_out:  # while the store was busy with the session
+            connection.close()
+            return False
         remaining = session.remaining(self._clock())
         connection.conversation.signed_in(opened.cookie, remaining, session.idle_seconds)
         connection.flush()
-        try:
-            acknowledged = isinstance(await connection.next_event(), SignInAcknowledged)
-        except (PeerError, ConnectionLost):
-            if ready.cookie is None:  # nobody has the cookie: it would only hold an address
-                await self.end(session.id, EndCause.ABANDONED)
-            raise
-        if connection.logged_out() or not acknowledged:
-            await self.end(session.id, EndCause.LOGOUT)
-            connection.close()
-            return
+        acknowledged = isinstance(await connection.next_event(), SignInAcknowledged)
         current = self._tunnels.get(session.id)
-        if current is not None and current.session.generation > session.generation:
-            connection.close()  # the client came back a second time, and that one was faster
-            return
+        # A client that came back a second time, and was faster then, keeps that connection.
+        overtaken = current is not None and current.session.generation > session.generation
+        if connection.logged_out or not acknowledged or overtaken:
+            connection.close()
+            return False
         self._start_tunnel(connection, session)
         # A command may have ended the session while its client was acknowledging. From here on
         # `end_stale` knows of it; what happened before is seen now.
         stored = await self._sessions.find(session.id)
         if stored is None or stored.ended is not None:
             self._drop(session.id, _FAREWELLS[EndCause.DISCONNECTED])
+        return True
 
     async def _open(self, connection: Connection, facts: ClientFacts) -> Opened | None:
         """A new session after a complete sign-in; None when the client was refused and told so."""
