@@ -56,7 +56,9 @@ def test_control_plane_killed_under_load(
 
 def test_a_logout_while_the_control_plane_is_away(lab: Lab, gateway: Gateway, client: OpenConnect) -> None:
     address = gateway.session_of(client.user)["addresses"][0]
+    before = len(gateway.events("link-down"))
     killed = gateway.kill("control")
+    gateway.wait_event("link-down", count=before + 1)
     assert client.log_out() == 0
     assert not lab.intranet.ping(address)
     gateway.wait_successor("control", killed)

@@ -19,7 +19,7 @@ from lockgate.model.problem import ProblemError
 from lockgate.model.prompt import Conversation, Refused
 from lockgate.model.session import ClientFacts, EndCause, Refusal, Session
 from lockgate.protocol import edge_link
-from lockgate.protocol.errors import PeerError
+from lockgate.protocol.errors import PeerError, UsageError
 from lockgate.protocol.if_t import Frame
 from lockgate.protocol.pulse.events import ClientReady, SignInAcknowledged
 from lockgate.protocol.pulse.server import ServerConversation
@@ -351,6 +351,12 @@ class GatewayService:
         except TimeoutError:
             log.info("sign-in-timed-out", source=connection.source)
             connection.close()
+        except UsageError:
+            connection.close()
+            if not connection.logged_out:
+                raise
+            # It was our turn to speak when the client left: there was nobody to speak to.
+            log.info("client-left-during-sign-in", source=connection.source)
         except Exception:
             connection.close()
             raise
