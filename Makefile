@@ -10,9 +10,8 @@ MANIFEST := --manifest-path dataplane/Cargo.toml --locked
 # Seconds for each fuzz target, and for the soak run.
 FUZZ_SECONDS ?= 30
 SOAK_SECONDS ?= 1800
-# More arguments: make test PYTEST="-k roaming", make bench BENCH=--quick
+# Extra arguments for pytest: make test PYTEST="-k roaming"
 PYTEST ?=
-BENCH ?=
 # Extra arguments for the benchmark: make bench BENCH=--quick
 BENCH ?=
 
