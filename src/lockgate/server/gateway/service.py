@@ -306,8 +306,10 @@ class GatewayService:
             log.info("client-away", session=tunnel.session.id, user=tunnel.session.user, cause=cause)
 
     def _on_session_ended(self, session_id: int, generation: int, cause: edge_link.EndCause) -> None:
-        if cause is edge_link.EndCause.ORPHANED:
-            self._forget(session_id)  # the cookie stays good
+        if cause is edge_link.EndCause.ORPHANED:  # the cookie stays good
+            tunnel = self._tunnels.get(session_id)
+            if tunnel is not None and tunnel.session.generation == generation:
+                self._forget(session_id)
             return
         # It may have ended while there was no link: then only the store knows of it.
         work = self._end_generation(session_id, generation, _EDGE_CAUSES[cause])
