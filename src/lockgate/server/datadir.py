@@ -7,7 +7,6 @@
     ca/ca.key        the CA's private key; no running process can read it
     db/lockgate.db   users, sessions, audit (`store`)
     run/             sockets and process numbers of a running server
-    log/             log files
 
 D and its folders belong to one account and are closed to everybody else.
 """
@@ -60,10 +59,6 @@ class DataDirectory:
     @property
     def run(self) -> Path:
         return self.path / "run"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log"
 
     @property
     def edge_socket(self) -> Path:

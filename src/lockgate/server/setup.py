@@ -226,7 +226,7 @@ def _sync(folder: Path) -> None:
 def _fill(
     directory: DataDirectory, configuration: Configuration, material: pki.Material, password: Secret
 ) -> None:
-    for folder in (directory.tls, directory.database.parent, directory.run, directory.log):
+    for folder in (directory.tls, directory.database.parent, directory.run):
         folder.mkdir(mode=0o700)
     write_private(directory.config, render(configuration).encode())
     write_private(directory.server_certificate, material.chain)

@@ -37,7 +37,6 @@ FILES = {
     "config.toml",
     "db",
     "db/lockgate.db",
-    "log",
     "run",
     "tls",
     "ca",

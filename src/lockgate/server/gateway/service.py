@@ -224,7 +224,7 @@ class GatewayService:
         tunnel = Tunnel(session, conversation, state.conn, self._settings.esp, self._link.send)
         tunnel.transport, tunnel.peer, tunnel.traffic = state.transport, state.peer, state.traffic
         tunnel.quiet_since = now - state.quiet
-        tunnel.spis = set(state.spis)
+        tunnel.spis = state.spis
         tunnel.esp_answered = state.transport is edge_link.Transport.ESP
         self._tunnels[session.id] = tunnel
         if state.conn:

@@ -53,7 +53,7 @@ class Tunnel:
         self.peer = ""
         self.traffic = edge_link.Traffic(0, 0, 0, 0, 0)
         self.quiet_since = session.last_seen
-        self.spis: set[int] = set()
+        self.spis: tuple[int, ...] = ()  # of packets from the client, newest first
         self.esp_answered = False  # the client takes part in ESP, so that a rekey makes sense
         self._esp = esp
         self._send = send
@@ -61,7 +61,7 @@ class Tunnel:
     def offer_esp(self, sa: edge_link.Sa) -> None:
         """Sends keys that the edge has installed already (a probe may overtake the answer)."""
         assert self.conversation is not None
-        self.spis = {sa.spi, *list(self.spis)[:1]}
+        self.spis = (sa.spi, *self.spis[:1])
         self.conversation.offer_esp(sa.spi, sa.secret)
         self.flush()
 
