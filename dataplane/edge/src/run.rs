@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bootstrap::Bootstrap;
 use crate::confine;
-use crate::data::{self, DataConfig, DataHandle, Monotonic, ToData};
+use crate::data::{self, DataConfig, DataHandle, Monotonic, Side, ToData};
 use crate::front::admission::Admission;
 use crate::front::refusal::Refusals;
 use crate::front::{Front, listener};
@@ -68,7 +68,8 @@ fn serve(bootstrap: Bootstrap) -> std::io::Result<ExitCode> {
     let (uplink, outgoing) = uplink::channel(refusals.clone());
     let up = uplink.clone();
     let config = DataConfig {
-        tun: bootstrap.tun,
+        side: Side::Gateway,
+        tun: Some(bootstrap.tun),
         tun_takes_udp: bootstrap.tun_takes_udp,
         udp: bootstrap.udp,
         reserved: bootstrap.reserved.into(),

@@ -144,6 +144,7 @@ class Visitor:
                 path="/",
                 user_agent="test",
                 cookie=Secret(b""),
+                exporter=Secret(b""),
             )
         )
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lockgate_dataplane::if_t;
 use lockgate_dataplane::rate::TokenBucket;
 use rustix::net::sockopt;
-use rustls::ServerConnection;
+use rustls::Connection;
 use socket2::SockRef;
 
 use super::pending::Message;
@@ -75,7 +75,7 @@ pub(super) struct Conn {
     pub(super) owner: u64,
     pub(super) peer: SocketAddr,
     stream: TcpStream,
-    tls: ServerConnection,
+    tls: Connection,
     /// The incomplete frame at the end of what was read; holds no memory while empty.
     carry: Vec<u8>,
     /// Sequence number of the next outgoing frame.

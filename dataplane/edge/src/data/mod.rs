@@ -61,6 +61,10 @@ pub enum ToData {
     LinkDown,
     /// Asks for every session; everything sent before has been applied in the answer.
     ReportSessions(tokio::sync::oneshot::Sender<Vec<SessionState>>),
+    /// Client edge only: the TUN device of the tunnel; replaces the former.
+    Tun { fd: OwnedFd, takes_udp: bool },
+    /// Client edge only: a UDP socket connected to the gateway of a session; replaces the former.
+    Port { session: u64, socket: UdpSocket },
     /// Ends the thread; open connections are closed without a word.
     Shutdown,
 }
@@ -72,7 +76,7 @@ pub struct Adopted {
     /// Nonblocking; the thread sets the TCP options it needs.
     pub stream: TcpStream,
     /// Handshake complete.
-    pub tls: rustls::ServerConnection,
+    pub tls: rustls::Connection,
     /// Plaintext already read from `tls`: whole or partial frames.
     pub leftover: Vec<u8>,
     /// Sequence number of the next outgoing IF-T frame.
@@ -88,6 +92,8 @@ impl std::fmt::Debug for ToData {
             Self::LinkUp => "LinkUp",
             Self::LinkDown => "LinkDown",
             Self::ReportSessions(_) => "ReportSessions",
+            Self::Tun { .. } => "Tun",
+            Self::Port { .. } => "Port",
             Self::Shutdown => "Shutdown",
         })
     }
@@ -103,11 +109,21 @@ impl std::fmt::Debug for Adopted {
     }
 }
 
+/// Which end of the tunnels this edge is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Many sessions, found by inner destination.
+    Gateway,
+    /// One tunnel at a time: everything the TUN brings is for its gateway.
+    Client,
+}
+
 /// What the thread works with, opened before privileges were dropped.
 pub struct DataConfig {
+    pub side: Side,
     /// TUN opened with IFF_TUN | IFF_NO_PI | IFF_VNET_HDR (10-byte header) and all receive
-    /// offloads; made nonblocking here.
-    pub tun: OwnedFd,
+    /// offloads; made nonblocking here. A client edge gets its own later, by [`ToData::Tun`].
+    pub tun: Option<OwnedFd>,
     /// Whether the kernel took the UDP offloads (TUN_F_USO4 and 6).
     pub tun_takes_udp: bool,
     /// Bound sockets for ESP; may be bound to the wildcard address.

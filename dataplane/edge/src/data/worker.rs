@@ -45,6 +45,7 @@ impl Worker {
         up: Up,
     ) -> io::Result<Self> {
         let DataConfig {
+            side: _,
             tun,
             tun_takes_udp,
             udp,
@@ -53,6 +54,7 @@ impl Worker {
         } = config;
         let poll = Poll::new()?;
         poll.add(&wake, Token::Wake, Interest::Read)?;
+        let tun = tun.ok_or_else(|| io::Error::other("no TUN"))?;
         let tun = Tun::new(tun, tun_takes_udp)?;
         poll.add(&tun, Token::Tun, Interest::Read)?;
         let ports = udp
@@ -175,6 +177,7 @@ impl Worker {
                             .first_turn(slot, &mut self.tun, &mut self.book, now);
                     }
                 }
+                Ok(ToData::Tun { .. } | ToData::Port { .. }) => {}
                 Ok(ToData::LinkUp) => self.book.set_link(true, now),
                 Ok(ToData::LinkDown) => self.book.set_link(false, now),
                 Ok(ToData::ReportSessions(reply)) => {

@@ -260,7 +260,7 @@ impl Conversation<'_> {
             conn,
             session,
             stream: socket,
-            tls,
+            tls: tls.into(),
             leftover: std::mem::take(&mut self.unread),
             sequence: self.sequence,
             peer: self.ends.peer,

@@ -87,6 +87,7 @@ pub fn facts<B>(
             .unwrap_or_default(),
         user_agent: text(header::USER_AGENT),
         cookie: Secret(cookies.join(&b"; "[..])),
+        exporter: Secret(Vec::new()),
     })
 }
 

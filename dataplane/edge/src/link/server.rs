@@ -311,6 +311,11 @@ fn dispatch(directory: &Directory, data: &dyn DataPort, message: ToEdge) -> Resu
     match message {
         // Said once, at the start.
         ToEdge::Hello { .. } => return Err(LinkError::Message),
+        // Only a client edge knows these.
+        ToEdge::Dial(_)
+        | ToEdge::SetTun { .. }
+        | ToEdge::SetPort { .. }
+        | ToEdge::StartEsp { .. } => return Err(LinkError::Message),
         ToEdge::Keepalive {} => {}
         ToEdge::Frame {
             conn,

@@ -134,7 +134,8 @@ impl Gateway {
         let clock = Arc::new(AtomicU64::new(1_000_000));
         let (up, news) = channel();
         let config = DataConfig {
-            tun: OwnedFd::from(inside),
+            side: lockgate_edge::data::Side::Gateway,
+            tun: Some(OwnedFd::from(inside)),
             tun_takes_udp: true,
             udp: vec![socket],
             reserved: Arc::new([]),
@@ -214,7 +215,7 @@ impl Gateway {
                 conn,
                 session: SESSION,
                 stream,
-                tls,
+                tls: tls.into(),
                 leftover: Vec::new(),
                 sequence: 500,
                 peer,
