@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
-from lockgate.client.service.network import TunnelNetwork
 
 from lockgate.client import machine, problems
 from lockgate.client.event_log import EventLog
@@ -23,6 +22,7 @@ from lockgate.client.machine import Progress, Via
 from lockgate.client.service.dialer import Dialer, Expectation, Transport
 from lockgate.client.service.front import Front, Nobody
 from lockgate.client.service.hub import EdgeHub
+from lockgate.client.service.network import TunnelNetwork
 from lockgate.client.service.resume_key import ResumeKey, introduction
 from lockgate.client.service.saved_session import SavedSession, SessionStore
 from lockgate.client.service.sign_in import AttemptError, Conversed, Conversing, Wishes
@@ -326,7 +326,7 @@ class Connection:
         self.figures.before, self.figures.traffic = self.figures.total(), NO_TRAFFIC
         if self.tunnel is not None:
             self.tunnel.conn = 0
-        self.services.network.hand_over_tun()
+        self.services.network.on_new_edge()
         self.happen(machine.TransportLost("the packet process ended", self.figures.peer))
 
     # -- time --------------------------------------------------------------------------------------

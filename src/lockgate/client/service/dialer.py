@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import structlog
-from lockgate.protocol.gateway_url import GatewayUrl
-from lockgate.protocol.http_connect import AnswerReader, ConnectRequest
 
 from lockgate.client import problems
 from lockgate.client.linux.resolve import prefer, resolve
@@ -27,6 +25,8 @@ from lockgate.model.problem import ProblemError
 from lockgate.protocol import edge_link
 from lockgate.protocol.edge_link import DialFailure
 from lockgate.protocol.errors import PeerError
+from lockgate.protocol.gateway_url import GatewayUrl
+from lockgate.protocol.http_connect import AnswerReader, Connected, ConnectRequest, NeedsCredentials
 from lockgate.protocol.secret import Secret
 
 log = structlog.get_logger("dialer")
@@ -173,15 +173,13 @@ class Dialer:
         done = False
         try:
             peer, local = sock.getpeername(), sock.getsockname()
-            default_port = server.port == 443
-            name = f"[{server.host}]" if ":" in server.host else server.host
             self._hub.send(
                 edge_link.Dial(
                     conn=wire.conn,
                     server_name=server.host,
                     roots=roots,
                     pin=pin,
-                    host=name if default_port else f"{name}:{server.port}",
+                    host=server.authority,
                     path=server.path or "/",
                     user_agent=user_agent(),
                 ),
@@ -242,9 +240,8 @@ class Dialer:
         try:
             async with asyncio.timeout(PROXY_PATIENCE):
                 await loop.sock_sendall(sock, ConnectRequest(server.host, server.port, None).encode())
-                while (answer := reader.result()) is None:
-                    # One byte at a time: what follows the head is the server's and the edge's to read.
-                    data = await loop.sock_recv(sock, 1)
+                while (answer := reader.result) is None:
+                    data = await loop.sock_recv(sock, 4096)
                     if not data:
                         raise PeerError("it closed the connection")
                     reader.feed(data)
@@ -252,9 +249,12 @@ class Dialer:
             sock.close()
             reason = "it does not answer" if isinstance(error, TimeoutError) else str(error)
             raise AttemptError(problems.proxy_failed(proxy, reason), final=False) from None
-        if not answer.connected:
+        if not isinstance(answer, Connected):
             sock.close()
-            reason = f"it answered {answer.status}"
+            if isinstance(answer, NeedsCredentials):
+                reason = "it wants a user name and a password"
+            else:
+                reason = f"it answered {answer.status} {answer.reason}".rstrip()
             raise AttemptError(problems.proxy_failed(proxy, reason), final=False)
         return sock, addresses
 

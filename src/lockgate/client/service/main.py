@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
-from lockgate.client.linux.reset import reset
-from lockgate.client.service.network import TunnelNetwork
 
 from lockgate import __version__
 from lockgate.client import debug_log
 from lockgate.client.event_log import EventLog
 from lockgate.client.linux import sleep
+from lockgate.client.linux.reset import reset
 from lockgate.client.service.api import SOCKET_NAME, LocalApi
 from lockgate.client.service.dialer import Dialer
 from lockgate.client.service.edge_process import EdgeProcess, living_edge
 from lockgate.client.service.files import private_directory
 from lockgate.client.service.hub import EdgeHub
+from lockgate.client.service.network import TunnelNetwork
 from lockgate.client.service.saved_session import SessionStore
 from lockgate.client.service.service import ClientService, Parts
 from lockgate.client.service.trust import KnownHosts, SystemRoots

@@ -8,9 +8,8 @@ from lockgate.client import machine
 from lockgate.client.machine import Progress
 
 if TYPE_CHECKING:
-    from lockgate.client.service.network import TunnelNetwork
-
     from lockgate.client.service.connection import Connection
+    from lockgate.client.service.network import TunnelNetwork
 
 _TRANSPORT_STATES = (Progress.CONNECTED,)
 

@@ -13,12 +13,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from lockgate.protocol.gateway_url import parse_gateway_url
-
 from lockgate.client.segments import Address
 from lockgate.client.service.dialer import Expectation
 from lockgate.client.service.files import read_private, write_private
 from lockgate.client.settings import ConnectionSettings
+from lockgate.protocol.gateway_url import parse_gateway_url
 from lockgate.protocol.secret import Secret
 
 DIRECTORY = "sessions"
@@ -88,7 +87,25 @@ class SessionStore:
         return self._directory / f"{connection}.json"
 
 
-_PLAIN = ["connection", "uid", "session", "generation", "verified", "started", "deadline", "idle", "user", "realm", "extended", "conn", "peer", "proxy", "local", "interface", "suspended"]
+_PLAIN = [
+    "connection",
+    "uid",
+    "session",
+    "generation",
+    "verified",
+    "started",
+    "deadline",
+    "idle",
+    "user",
+    "realm",
+    "extended",
+    "conn",
+    "peer",
+    "proxy",
+    "local",
+    "interface",
+    "suspended",
+]
 
 
 def _dump(saved: SavedSession) -> dict[str, Any]:

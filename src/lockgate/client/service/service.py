@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from lockgate.client.service.network import NetworkNews, TunnelNetwork
 
 from lockgate import __version__
 from lockgate.client import machine
@@ -22,6 +21,7 @@ from lockgate.client.service.connection import Connection, Services
 from lockgate.client.service.dialer import Dialer
 from lockgate.client.service.front import Nobody
 from lockgate.client.service.hub import EdgeHub
+from lockgate.client.service.network import NetworkNews, TunnelNetwork
 from lockgate.client.service.saved_session import SessionStore
 from lockgate.client.settings import ConnectionSettings, parse_settings
 from lockgate.model.problem import Problem, ProblemError
