@@ -33,18 +33,27 @@ class LocalClient:
     """One connection to the service. Answers are matched by number; the rest are events."""
 
     def __init__(self, run_dir: str) -> None:
-        """Connects. ProblemError: "client-not-running", "client-closed" or "client-stranger"."""
+        """Connects. ProblemError: "client-not-running", "client-closed", "client-stranger" or
+        "client-silent"."""
         self._run_dir = run_dir
+        self._number = 0
+        self._events: deque[Message] = deque()
+        self._open()
+
+    def _open(self) -> None:
+        self._received = bytearray()
+        self._searched = 0  # bytes at the start of `_received` without a line end
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _connect(self._socket, run_dir)
+            _connect(self._socket, self._run_dir)
         except BaseException:
             self._socket.close()
             raise
-        self._received = bytearray()
-        self._searched = 0  # bytes at the start of `_received` without a line end
-        self._events: deque[Message] = deque()
-        self._number = 0
+
+    def reopen(self) -> None:
+        """Connects once more, to the same service or the next; raises as the constructor does."""
+        self._socket.close()
+        self._open()
 
     def __enter__(self) -> LocalClient:
         return self

@@ -48,6 +48,7 @@ from ipaddress import (
     IPv4Address,
     IPv4Interface,
     IPv4Network,
+    IPv6Address,
     IPv6Interface,
     IPv6Network,
     collapse_addresses,
@@ -69,7 +70,7 @@ from lockgate.client.network_plan import (
     Rule,
     Way,
 )
-from lockgate.client.segments import Address, Network, deciding, flatten, inside
+from lockgate.client.segments import Address, Network, Segment, deciding, flatten, inside
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.pulse.config import TunnelConfig
 
@@ -446,6 +447,11 @@ def _guarded(addresses: list[Interface], facts: LocalFacts, draft: _Draft) -> tu
     return tuple(found)
 
 
+def _never_routed(segment: Segment) -> bool:
+    """Link-local addresses of no interface in particular: what a link needs of them is in every firewall."""
+    return segment.version == 6 and IPv6Address(segment.first) in LINK_LOCAL6
+
+
 def _firewall(
     full: bool, local: tuple[str, ...], guarded: tuple[Address, ...], draft: _Draft
 ) -> FirewallWish:
@@ -454,6 +460,6 @@ def _firewall(
     for segment, (is_outside, interfaces) in flatten(ways):
         if not is_outside:
             enclosed.append(segment)
-        elif full:
+        elif full and (interfaces or not _never_routed(segment)):
             outside.append((segment, interfaces))
     return FirewallWish(full, tuple(enclosed), tuple(outside), local, guarded)

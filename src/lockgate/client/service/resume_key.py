@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lockgate import __version__
-from lockgate.protocol.pulse.client import ClientIntroduction
+from lockgate.protocol.pulse.client_introduction import ClientIntroduction
 from lockgate.protocol.pulse.extensions import CAPABILITIES, EXPORTER, resume_message
 from lockgate.protocol.secret import Secret
 

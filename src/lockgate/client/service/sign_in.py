@@ -214,6 +214,7 @@ class Conversing:
             "credentials",
             {
                 "username": asked.username,
+                "password": asked.password,
                 "user": wish,
                 "user_label": asked.user_label,
                 "password_label": asked.password_label,
@@ -226,7 +227,8 @@ class Conversing:
             user = _plain(fields, "username") if fields.get("username") else wish
             if not asked.secondary:
                 self._user = user
-        self._talk.answer_credentials(user, _secret(fields, "password"))
+        password = _secret(fields, "password") if asked.password else Secret(b"")
+        self._talk.answer_credentials(user, password)
 
 
 def _plain(fields: Mapping[str, Any], key: str) -> str:
