@@ -141,6 +141,7 @@ impl Edge {
             edge: 7,
             directory: directory.clone(),
             data: data.clone(),
+            client: None,
             outgoing,
             refusals: refusals.clone(),
         };
