@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lockgate_dataplane::checksum::Sum;
+use lockgate_dataplane::vnet::{GSO_TCPV4, NEEDS_CSUM, VnetHeader};
 
 /// Inner addresses of the session under test and of a host behind the gateway.
 pub const CLIENT4: &str = "10.88.0.10:4000";
@@ -79,6 +80,26 @@ pub fn tcp(
     };
     segment[16..18].copy_from_slice(&checksum);
     ip(source.ip(), destination.ip(), 6, &segment)
+}
+
+/// A TCP super-packet of `pieces` segments of `mss` bytes as the kernel hands it over.
+pub fn super_packet_between(
+    source: &str,
+    destination: &str,
+    pieces: usize,
+    mss: usize,
+) -> (VnetHeader, Vec<u8>, Vec<u8>) {
+    let payload: Vec<u8> = (0..pieces * mss).map(|byte| (byte % 251) as u8).collect();
+    let packet = tcp(source, destination, 5000, &payload, true);
+    let header = VnetHeader {
+        flags: NEEDS_CSUM,
+        gso_type: GSO_TCPV4,
+        hdr_len: 40,
+        gso_size: mss as u16,
+        csum_start: 20,
+        csum_offset: 16,
+    };
+    (header, packet, payload)
 }
 
 /// A SYN with an MSS option.
