@@ -252,15 +252,24 @@ impl Edge {
 
     /// The next packet written to the TUN.
     pub fn take(&self) -> (VnetHeader, Vec<u8>) {
+        self.receive().expect("no packet came out of the TUN")
+    }
+
+    fn receive(&self) -> std::io::Result<(VnetHeader, Vec<u8>)> {
         let mut bytes = vec![0; 70_000];
-        let length = self
-            .tun
-            .recv(&mut bytes)
-            .expect("no packet came out of the TUN");
-        (
+        let length = self.tun.recv(&mut bytes)?;
+        Ok((
             VnetHeader::parse(&bytes).unwrap(),
             bytes[VnetHeader::LEN..length].to_vec(),
-        )
+        ))
+    }
+
+    /// The next packet written to the TUN, if one has been.
+    pub fn try_take(&self) -> Option<Vec<u8>> {
+        self.tun.set_nonblocking(true).unwrap();
+        let taken = self.receive().ok();
+        self.tun.set_nonblocking(false).unwrap();
+        taken.map(|(_, packet)| packet)
     }
 
     /// Nothing has been written to the TUN.

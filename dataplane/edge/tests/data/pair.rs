@@ -50,10 +50,10 @@ impl Relay {
         (self.blocked_up, self.blocked_down) = (blocked, blocked);
     }
 
-    /// Moves everything that is there.
-    pub fn pump(&mut self) {
+    /// Moves everything that is there; returns how much that was.
+    pub fn pump(&mut self) -> usize {
         let mut buffer = [0; 65_536];
-        loop {
+        for moved in 0.. {
             let mut idle = true;
             match self.near.recv_from(&mut buffer) {
                 Ok((length, from)) => {
@@ -78,9 +78,10 @@ impl Relay {
                 (Err(error), _) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
             }
             if idle {
-                return;
+                return moved;
             }
         }
+        0
     }
 }
 
@@ -196,7 +197,7 @@ impl Pair {
         let (there, peer) = listener.accept().unwrap();
         self.next_conn += 1;
         let conn = self.next_conn;
-        let adopted = |mut stream: TcpStream, mut tls: rustls::Connection, peer| {
+        let adopted = move |mut stream: TcpStream, mut tls: rustls::Connection, peer| {
             while tls.is_handshaking() {
                 tls.complete_io(&mut stream).unwrap();
             }
@@ -238,13 +239,18 @@ impl Pair {
     /// Turns the clock and lets everything settle that follows from it.
     pub fn step(&mut self, ms: u64) {
         self.clock.fetch_add(ms, Ordering::SeqCst);
-        for _ in 0..3 {
+        // A thread may answer before it looks at what came meanwhile, but not again and again.
+        let mut quiet = 0;
+        while quiet < 3 {
             self.client.sync();
-            self.relay.pump();
+            let up = self.relay.pump();
             self.gateway.sync();
-            self.relay.pump();
+            quiet = if up + self.relay.pump() == 0 {
+                quiet + 1
+            } else {
+                0
+            };
         }
-        self.client.sync();
     }
 
     pub fn steps(&mut self, count: usize, ms: u64) {
@@ -254,7 +260,7 @@ impl Pair {
     }
 
     /// Waits for a fact without turning the clock.
-    pub fn until(&mut self, holds: impl Fn(&mut Self) -> bool) {
+    pub fn until(&mut self, mut holds: impl FnMut(&mut Self) -> bool) {
         let end = Instant::now() + DEADLINE;
         while !holds(self) {
             assert!(Instant::now() < end, "it did not become so");
@@ -279,12 +285,28 @@ impl Pair {
     pub fn talk_between(&mut self, client: &str, host: &str) {
         let (there, back) = (udp(client, host, b"question"), udp(host, client, b"answer"));
         self.client.put(&there);
-        self.step(0);
-        assert_eq!(self.gateway.take().1, there);
+        assert_eq!(self.take_there(), there);
         self.gateway.put(&back);
-        self.gateway.sync();
-        self.relay.pump();
-        assert_eq!(self.client.take().1, back);
+        assert_eq!(self.take_back(), back);
+    }
+
+    /// The next packet that comes out of the gateway's TUN.
+    pub fn take_there(&mut self) -> Vec<u8> {
+        self.take(|pair| pair.gateway.try_take())
+    }
+
+    /// The next packet that comes out of the client's TUN.
+    pub fn take_back(&mut self) -> Vec<u8> {
+        self.take(|pair| pair.client.try_take())
+    }
+
+    fn take(&mut self, take: impl Fn(&Self) -> Option<Vec<u8>>) -> Vec<u8> {
+        let mut taken = None;
+        self.until(|pair| {
+            taken = take(pair);
+            taken.is_some()
+        });
+        taken.unwrap()
     }
 
     /// The MTUs reported to the service so far.
