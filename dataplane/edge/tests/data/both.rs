@@ -9,7 +9,7 @@ use lockgate_edge::data::ToData;
 
 use crate::gateway::{DEADLINE, SESSION, Settings};
 use crate::packets::{
-    CLIENT4, CLIENT6, HOST4, HOST6, checksum_holds, super_packet_between, syn, udp,
+    CLIENT4, CLIENT6, HOST4, HOST6, checksum_holds, may_be_cut, super_packet_between, syn, udp,
 };
 use crate::pair::{Pair, Tunnel};
 
@@ -74,29 +74,27 @@ fn without_esp_everything_goes_over_tls() {
 
 #[test]
 fn families_cross_only_when_agreed() {
-    for (cross_family, address, seen) in [
-        (true, "127.0.0.1:0", 1),
-        (false, "127.0.0.1:0", 0),
-        (true, "[::1]:0", 0),
-        (false, "[::1]:0", 1),
+    for (cross_family, address, six, four) in [
+        (true, "127.0.0.1:0", 1, 1),
+        (false, "127.0.0.1:0", 0, 1),
+        (true, "[::1]:0", 1, 1),
+        (false, "[::1]:0", 1, 0),
     ] {
         let mut pair = Pair::connected(Tunnel {
             cross_family,
             address,
             ..Tunnel::default()
         });
-        let before = pair.relay.seen;
-        pair.talk_between(CLIENT6, HOST6);
-        let six = pair.relay.seen - before;
-        pair.talk_between(CLIENT4, HOST4);
-        let four = pair.relay.seen - before - six;
-        let v6 = address.starts_with('[');
-        let expected = match (cross_family, v6) {
-            (true, _) => (1, 1),
-            (false, false) => (0, 1),
-            (false, true) => (1, 0),
-        };
-        assert_eq!((six, four), expected, "{cross_family} {address} {seen}");
+        for (client, host, over_esp) in [(CLIENT6, HOST6, six), (CLIENT4, HOST4, four)] {
+            let before = (pair.relay.seen, pair.relay.returned);
+            pair.talk_between(client, host);
+            let seen = (pair.relay.seen - before.0, pair.relay.returned - before.1);
+            assert_eq!(
+                seen,
+                (over_esp, over_esp),
+                "{cross_family} {address} {client}"
+            );
+        }
         assert_eq!(pair.client.session().transport, Transport::Esp);
     }
 }
@@ -389,6 +387,26 @@ fn a_narrow_path_is_measured_and_used() {
     pair.gateway.wait_counter("too-big", 1);
     pair.talk();
 
+    // Of a super-packet, its pieces count.
+    let (header, packet, payload) = super_packet_between(HOST4, CLIENT4, 10, usize::from(mtu) - 39);
+    pair.gateway.put_super(header, &packet);
+    let told = pair.take_there();
+    assert_eq!((told[9], &told[20..22]), (1, &[3, 4][..]));
+    assert_eq!(told[30..32], (mtu + 1).to_be_bytes(), "it quotes the piece");
+    let mut length = 0;
+    let (header, packet, _) = super_packet_between(HOST4, CLIENT4, 10, usize::from(mtu) - 40);
+    pair.gateway.put_super(header, &packet);
+    while length < payload.len() - 10 {
+        length += pair.take_back().len() - 40;
+    }
+
+    // What may be cut on its way is not refused: a client has TLS for it.
+    let mut there = udp(CLIENT4, HOST4, &[7; 1350]);
+    may_be_cut(&mut there);
+    pair.client.put(&there);
+    assert_eq!(pair.take_there(), there);
+    assert_eq!(pair.transports().0, Transport::Esp);
+
     // The path becomes wider: known after ten minutes.
     pair.relay.widest = usize::MAX;
     pair.steps(61, 10_000);
@@ -411,4 +429,32 @@ fn a_path_that_carries_nothing_of_use_is_left() {
     pair.relay.widest = usize::MAX;
     pair.steps(65, 10_000);
     pair.until(|pair| pair.transports() == ESP);
+}
+
+#[test]
+fn a_client_without_its_service_ends_without_a_word() {
+    let mut pair = Pair::connected(Tunnel::default());
+    let conn = pair.conn();
+    pair.client.handle.send(ToData::LinkDown);
+    pair.client.sync();
+    pair.steps(2, 300_000);
+    assert_eq!(pair.client.sessions(), []);
+    let closed = pair.gateway.wait_for(|m| {
+        !matches!(
+            m,
+            FromEdge::TransportChanged { .. } | FromEdge::Stats { .. }
+        )
+    });
+    let FromEdge::ConnClosed {
+        conn: id, cause, ..
+    } = closed
+    else {
+        panic!("{closed:?}")
+    };
+    assert_eq!((id, cause.as_str()), (conn, "closed by the client"));
+    assert_eq!(
+        pair.gateway.sessions().len(),
+        1,
+        "its cookie is good for a return"
+    );
 }

@@ -121,6 +121,14 @@ pub fn syn(source: &str, destination: &str, mss: u16) -> Vec<u8> {
     packet
 }
 
+/// Takes "don't fragment" off an IPv4 packet.
+pub fn may_be_cut(packet: &mut [u8]) {
+    packet[6] = 0;
+    packet[10..12].fill(0);
+    let checksum = Sum::default().bytes(&packet[..20]).checksum();
+    packet[10..12].copy_from_slice(&checksum);
+}
+
 /// Whether the transport checksum of a packet without options or extension headers holds.
 pub fn checksum_holds(packet: &[u8]) -> bool {
     let header = lockgate_dataplane::ip::parse(packet).unwrap();

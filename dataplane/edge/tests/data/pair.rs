@@ -24,6 +24,8 @@ pub struct Relay {
     /// Datagrams that came from the client, and the longest of them.
     pub seen: usize,
     pub longest: usize,
+    /// Datagrams that came from the gateway.
+    pub returned: usize,
 }
 
 impl Relay {
@@ -43,6 +45,7 @@ impl Relay {
             widest: usize::MAX,
             seen: 0,
             longest: 0,
+            returned: 0,
         }
     }
 
@@ -70,6 +73,7 @@ impl Relay {
             match (self.far.recv(&mut buffer), self.client) {
                 (Ok(length), Some(client)) => {
                     idle = false;
+                    self.returned += 1;
                     if !self.blocked_down && length <= self.widest {
                         self.near.send_to(&buffer[..length], client).unwrap();
                     }
