@@ -11,12 +11,15 @@ use rustix::net::sockopt;
 use rustls::Connection;
 use socket2::SockRef;
 
+use super::Side;
 use super::pending::Message;
 
 /// Vendor of the tunnel's messages.
 pub(super) const VENDOR: u32 = 0x0a4c;
 /// Kind of a message that is one inner packet.
 pub(super) const DATA: u32 = 0x04;
+/// Kind of the message by which a client says whether it uses ESP.
+pub(super) const ESP_IN_USE: u32 = 0x05;
 /// Kind of the message that ends the configuration: data may follow, not come before.
 const END_OF_CONFIGURATION: u32 = 0x8f;
 /// Kind of the message by which a client logs out.
@@ -82,8 +85,9 @@ pub(super) struct Conn {
     sequence: u32,
     /// TLS bytes that wait for the socket.
     queued: usize,
-    /// The client has the end of its configuration.
+    /// The client has its whole configuration: data may be sent.
     ready: bool,
+    side: Side,
     /// Whether the poll waits for the socket to become writable.
     pub(super) waits_to_write: bool,
     /// Why it is being closed, once it is.
@@ -104,7 +108,7 @@ impl std::fmt::Debug for Conn {
 }
 
 impl Conn {
-    pub(super) fn new(adopted: super::Adopted, now: u64) -> io::Result<Self> {
+    pub(super) fn new(adopted: super::Adopted, side: Side, now: u64) -> io::Result<Self> {
         let super::Adopted {
             conn,
             stream,
@@ -135,7 +139,9 @@ impl Conn {
             carry: leftover,
             sequence,
             queued: 0,
-            ready: false,
+            // A client hands its connection over when it has read its configuration.
+            ready: side == Side::Client,
+            side,
             waits_to_write: false,
             closing: None,
             finished: false,
@@ -220,7 +226,7 @@ impl Conn {
             Ok(0) => {
                 return Input::Closed {
                     plain: 0,
-                    cause: "closed by the client",
+                    cause: self.side.peer_closed(),
                 };
             }
             Ok(read) => read,
@@ -250,7 +256,7 @@ impl Conn {
                 Ok(0) => {
                     return Input::Closed {
                         plain: used,
-                        cause: "closed by the client",
+                        cause: self.side.peer_closed(),
                     };
                 }
                 Ok(_) => {}
@@ -275,7 +281,7 @@ impl Conn {
                 Ok(state) if state.peer_has_closed() => {
                     return Input::Closed {
                         plain: used,
-                        cause: "closed by the client",
+                        cause: self.side.peer_closed(),
                     };
                 }
                 Ok(_) => {}

@@ -7,19 +7,22 @@ use lockgate_dataplane::gate::Gate;
 use lockgate_dataplane::link::{EndCause, Fatal, ORPHAN_SECONDS, Rule, Sa};
 use lockgate_dataplane::network::Network;
 
-use super::Adopted;
-use super::conn::{Conn, FATAL, Flush, VENDOR};
+use super::conn::{Conn, ESP_IN_USE, FATAL, Flush, VENDOR};
 use super::conns::Conns;
 use super::counts::{Counts, Failure};
 use super::esp::EarlyProbe;
 use super::fatal;
+use super::lead::{Deed, LEFT_ESP, USES_ESP};
 use super::path::Path;
 use super::pending::{Message, Pending};
 use super::poll::{Interest, Poll, Token};
+use super::port::{Port, Ports, Sent};
+use super::probes;
 use super::report::{Report, Up};
 use super::session::{Limits, Opening, Session};
 use super::table::Table;
 use super::timers::{self, Booking, Timers};
+use super::{Adopted, Side};
 
 /// How long a closed connection may take to read what was sent last and to close its end, in ms.
 const LINGER: u64 = 5000;
@@ -32,7 +35,9 @@ const TIMED_OUT: u32 = 8;
 /// Everything alive, and what is known about it.
 #[derive(Debug)]
 pub(super) struct Book {
+    pub(super) side: Side,
     pub(super) poll: Poll,
+    pub(super) ports: Ports,
     pub(super) sessions: Table,
     pub(super) conns: Conns,
     pub(super) counts: Counts,
@@ -64,9 +69,18 @@ pub(super) struct Open<'a> {
 }
 
 impl Book {
-    pub(super) fn new(poll: Poll, up: Up, reserved: Arc<[Network]>, now: u64) -> Self {
+    pub(super) fn new(
+        side: Side,
+        poll: Poll,
+        ports: Ports,
+        up: Up,
+        reserved: Arc<[Network]>,
+        now: u64,
+    ) -> Self {
         Self {
+            side,
             poll,
+            ports,
             sessions: Table::default(),
             conns: Conns::default(),
             counts: Counts::default(),
@@ -119,13 +133,14 @@ impl Book {
         let Ok(gate) = gate else { return };
         let mut session = Session::new(
             Opening {
+                side: self.side,
                 id: open.session,
                 generation: open.generation,
                 address4,
                 address6,
                 mtu: open.mtu,
                 gate,
-                path: Path::new(open.fallback, open.cross_family),
+                path: Path::new(self.side, open.fallback, open.cross_family, open.mtu),
                 limits: Limits::new(open.remaining, open.idle, now),
             },
             now,
@@ -191,6 +206,11 @@ impl Book {
 
     /// Closes what a session that has just been taken out leaves behind.
     fn dismiss(&mut self, session: &Session, cause: &'static str, fatal: Option<&Fatal>, now: u64) {
+        if self.side == Side::Client {
+            self.close_port(session.esp.peer.map(|peer| peer.port));
+        }
+        // A client has nothing to explain to a gateway, which keeps the session for its cookie.
+        let fatal = fatal.filter(|_| self.side == Side::Gateway);
         let message = fatal.map(|fatal| Message {
             vendor: VENDOR,
             kind: FATAL,
@@ -254,7 +274,7 @@ impl Book {
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
-        if session.gate.set_rules(revision, rules).is_err() {
+        if session.set_rules(revision, rules).is_err() {
             self.counts.failure(Failure::BadRules);
         }
     }
@@ -299,7 +319,7 @@ impl Book {
         };
         let session = awaited.session.and_then(|id| self.sessions.find(id));
         let owner = session.and(awaited.session).unwrap_or(0);
-        let conn = match Conn::new(adopted, now) {
+        let conn = match Conn::new(adopted, self.side, now) {
             Ok(conn) => conn,
             Err(_) => {
                 self.report
@@ -323,10 +343,10 @@ impl Book {
         });
         if let Some(session) = session {
             conn.session = Some(session);
-            let former = self
-                .sessions
-                .get_mut(session)
-                .and_then(|session| session.conn.replace((slot, peer)));
+            let former = self.sessions.get_mut(session).and_then(|session| {
+                session.path.forget_word();
+                session.conn.replace((slot, peer))
+            });
             if let Some((former, _)) = former {
                 self.leave(former, "replaced", now);
             }
@@ -341,7 +361,7 @@ impl Book {
                 let cause = if owner == 0 {
                     "session closed"
                 } else {
-                    "closed by the gateway"
+                    self.side.closed()
                 };
                 self.leave(slot, cause, now);
                 return None;
@@ -374,7 +394,7 @@ impl Book {
             self.flush(slot, now);
         } else {
             self.counts.failure(Failure::FrameQueue);
-            self.lose(slot, "the client reads too slowly", now);
+            self.lose(slot, self.side.peer_is_slow(), now);
         }
     }
 
@@ -384,7 +404,7 @@ impl Book {
             self.pending.close(conn);
             self.detach_pending(conn, now);
         } else if let Some(slot) = self.conns.find(conn) {
-            self.leave(slot, "closed by the gateway", now);
+            self.leave(slot, self.side.closed(), now);
         } else {
             self.counts.failure(Failure::StaleOrder);
         }
@@ -442,6 +462,7 @@ impl Book {
         };
         // The last words, such as a TLS alert, if the socket takes them.
         conn.finish();
+        self.poll.remove(&conn);
         self.report
             .conn_closed(conn.id, conn.owner, conn.closing.unwrap_or(cause));
         self.detach(conn.session, Some(slot), conn.id, now);
@@ -457,7 +478,13 @@ impl Book {
             session.attached = 0;
         }
         // Not tied to the above: the control plane may have attached another one already.
-        session.conn = session.conn.filter(|(carrier, _)| Some(*carrier) != conn);
+        if session
+            .conn
+            .is_some_and(|(carrier, _)| Some(carrier) == conn)
+        {
+            session.conn = None;
+            session.path.forget_word();
+        }
         self.refresh(slot, now);
     }
 
@@ -468,8 +495,123 @@ impl Book {
         self.detach(slot, None, conn, now);
     }
 
-    /// Tells a change of transport and books the next look at a session.
+    /// A client's session: a socket for its ESP packets, instead of the one it had.
+    pub(super) fn set_port(&mut self, id: u64, port: Port, now: u64) {
+        let Some(slot) = self.sessions.find(id) else {
+            return self.counts.failure(Failure::StaleOrder);
+        };
+        let number = self.ports.insert(port);
+        let Some(port) = self.ports.get(number) else {
+            return;
+        };
+        let added = self.poll.add(port, Token::Port(number), Interest::Read);
+        let (Ok(()), Ok(peer)) = (added, port.connected(number)) else {
+            self.close_port(Some(number));
+            return self.counts.failure(Failure::UdpReceive);
+        };
+        let former = self.sessions.get_mut(slot).and_then(|session| {
+            if let Some(lead) = session.path.lead() {
+                lead.moved(now);
+            }
+            session.esp.peer.replace(peer)
+        });
+        self.close_port(former.map(|peer| peer.port));
+        self.refresh(slot, now);
+    }
+
+    fn close_port(&mut self, number: Option<usize>) {
+        if let Some(port) = number.and_then(|number| self.ports.remove(number)) {
+            self.poll.remove(&port);
+        }
+    }
+
+    /// A client's session has its whole configuration: ESP may be tried.
+    pub(super) fn start_esp(&mut self, id: u64, extended: bool, now: u64) {
+        let slot = self.sessions.find(id);
+        let lead = slot.and_then(|slot| self.sessions.get_mut(slot)?.path.lead());
+        match (slot, lead) {
+            (Some(slot), Some(lead)) => {
+                lead.start(extended);
+                self.refresh(slot, now);
+            }
+            _ => self.counts.failure(Failure::StaleOrder),
+        }
+    }
+
+    /// Something for the other end was too large for the path of a port.
+    pub(super) fn too_large(&mut self, port: usize, now: u64) {
+        for slot in self.sessions.slots() {
+            if let Some(session) = self.sessions.get_mut(slot)
+                && session.esp.peer.is_some_and(|peer| peer.port == port)
+                && let Some(lead) = session.path.lead()
+            {
+                lead.too_large(now);
+                self.refresh(slot, now);
+            }
+        }
+    }
+
+    /// Does what a client's session has to do now to find out about its path.
+    fn drive(&mut self, slot: usize, now: u64) {
+        loop {
+            let Some(session) = self.sessions.get_mut(slot) else {
+                return;
+            };
+            let Some(lead) = session.path.lead() else {
+                return;
+            };
+            match lead.due(now) {
+                Some(Deed::Probe) => probes::ask(session, &mut self.ports, None),
+                Some(Deed::Test(test)) => {
+                    if probes::ask(session, &mut self.ports, Some(test)) == Sent::TooLarge
+                        && let Some(lead) = session.path.lead()
+                    {
+                        lead.test_refused(now);
+                    }
+                    continue;
+                }
+                Some(Deed::Tell { uses_esp }) => {
+                    self.tell(slot, uses_esp, now);
+                    continue;
+                }
+                None => break,
+            };
+        }
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        let port = session.esp.peer.map(|peer| peer.port);
+        if let Some(lead) = session.path.lead() {
+            let (mtu, may_fragment, news) = (lead.mtu(), lead.may_fragment(), lead.takes_news());
+            session.path_mtu = mtu;
+            if let Some(mtu) = news {
+                self.report.path_mtu(session.id, mtu);
+            }
+            if let Some(port) = port.and_then(|port| self.ports.get_mut(port)) {
+                port.set_may_fragment(may_fragment);
+            }
+        }
+    }
+
+    /// Tells the gateway whether ESP is in use, if there is a connection for it.
+    fn tell(&mut self, slot: usize, uses_esp: bool, now: u64) {
+        let conn = self.sessions.get(slot).and_then(|session| session.conn);
+        if let Some((conn, _)) = conn
+            && let Some(id) = self.conns.get_mut(conn).map(|conn| conn.id)
+        {
+            let body = if uses_esp { USES_ESP } else { LEFT_ESP };
+            let message = Message {
+                vendor: VENDOR,
+                kind: ESP_IN_USE,
+                body: body.to_vec(),
+            };
+            self.send(id, message, now);
+        }
+    }
+
+    /// Does what a session has to do now, tells a change of transport and books the next look at it.
     pub(super) fn refresh(&mut self, slot: usize, now: u64) {
+        self.drive(slot, now);
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
