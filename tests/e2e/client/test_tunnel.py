@@ -36,8 +36,7 @@ def test_both_versions_pass_over_either(
     assert details["bytes_out"] > 2 * SIZE
     session = gateway.session_of(user_of(client))
     assert session["transport"] == ("esp" if esp else "tls")
-    assert details["ipv4"] == session["address4"]
-    assert details["ipv6"] == session["address6"]
+    assert [details["ipv4"], details["ipv6"]] == session["addresses"]
 
 
 def test_the_session_can_be_watched_and_ended(lab: Lab, gateway: Gateway, connected: Connected) -> None:

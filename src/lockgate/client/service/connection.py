@@ -109,7 +109,7 @@ class Connection:
             log.info(
                 "state",
                 connection=self.id,
-                event=type(event).__name__,
+                cause=type(event).__name__,
                 before=type(before).__name__,
                 after=type(self.state).__name__,
             )
@@ -212,32 +212,33 @@ class Connection:
     def _remember(self, transport: Transport, key: ResumeKey, result: Conversed) -> None:
         """Keeps the session on disk before the gateway hears that we have it."""
         now = self.services.clock()
-        deadline = now + result.remaining if result.remaining else 0.0
         if self.saved is not None:
-            self.saved.cookie, self.saved.deadline = result.cookie, deadline
-            self.saved.generation += 1
+            saved = replace(self.saved, cookie=result.cookie, generation=self.saved.generation + 1)
         else:
-            self.saved = SavedSession(
+            saved = SavedSession(
                 connection=self.id,
                 uid=self.uid,
                 settings=self.settings,
-                session=random.getrandbits(62) | 1,  # a number between us and our edge
+                session=random.getrandbits(62) | 1,  # noqa: S311  # a number between us and our edge
                 generation=1,
                 cookie=result.cookie,
                 key=key.secret,
                 server_pin=transport.pin,
                 verified=transport.verified,
                 started=now,
-                deadline=deadline,
+                deadline=0.0,
                 idle=result.idle,
                 user=result.user,
                 realm=result.realm,
             )
-        self.saved.peer, self.saved.proxy = transport.peer, transport.proxy
-        self.saved.local, self.saved.tls = transport.local, transport.tls
-        self.saved.addresses = dict(transport.addresses)
-        self.saved.suspended = False
-        self.services.store.save(self.saved)
+        saved.deadline = now + result.remaining if result.remaining else 0.0
+        saved.peer, saved.proxy = transport.peer, transport.proxy
+        saved.local, saved.tls = transport.local, transport.tls
+        saved.addresses = dict(transport.addresses)
+        saved.suspended = False
+        # A cookie that is not on disk is not used: after a crash the former one must still be the last.
+        self.services.store.save(saved)
+        self.saved = saved
         self._watch_deadline()
 
     async def _enter(self, transport: Transport, conversation: ClientConversation, result: Conversed) -> None:
