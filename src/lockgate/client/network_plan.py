@@ -46,17 +46,14 @@ class Peer:
 class LocalInterface:
     """An interface that is up, neither loopback nor our TUN.
 
-    addresses:           its own.
-    networks:            what is on the link, from its addresses and their prefix lengths.
-    default4/default6:   whether a default route of the main table leaves through it.
+    addresses:  its own.
+    networks:   what is on the link, from its addresses and their prefix lengths.
     """
 
     name: str
     index: int
     addresses: tuple[Address, ...] = ()
     networks: tuple[Network, ...] = ()
-    default4: bool = False
-    default6: bool = False
 
 
 @dataclass(frozen=True, slots=True)

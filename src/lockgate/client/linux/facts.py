@@ -45,18 +45,14 @@ def _read(tun_name: str, tun_index: int, peers: tuple[Peer, ...]) -> LocalFacts:
             other = message.get_attr("IFA_ADDRESS") or own
             networks[message["index"]].append(ip_interface((other, message["prefixlen"])).network)
         routes: list[tuple[Network, str]] = []
-        defaults: set[tuple[int, int]] = set()
         for version in versions:
             for message in ip.get_routes(family=FAMILY[version], table=_MAIN):
                 entry = entry_of(message, version)
+                if entry.kind != UNICAST or entry.network.prefixlen == 0:
+                    continue
                 hops = message.get_attr("RTA_MULTIPATH") or ()
-                for index in {entry.oif, *(hop["oif"] for hop in hops)} & names.keys():
-                    if entry.kind != UNICAST:
-                        continue
-                    if entry.network.prefixlen == 0:
-                        defaults.add((index, version))
-                    else:
-                        routes.append((entry.network, names[index]))
+                indexes = {entry.oif, *(hop["oif"] for hop in hops)}
+                routes += [(entry.network, names[index]) for index in sorted(indexes & names.keys())]
     return LocalFacts(
         tun_name=tun_name,
         tun_index=tun_index,
@@ -67,8 +63,6 @@ def _read(tun_name: str, tun_index: int, peers: tuple[Peer, ...]) -> LocalFacts:
                 index,
                 tuple(addresses[index]),
                 tuple(dict.fromkeys(networks[index])),
-                default4=(index, 4) in defaults,
-                default6=(index, 6) in defaults,
             )
             for index, name in sorted(names.items())
         ),

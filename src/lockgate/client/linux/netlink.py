@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -17,6 +20,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 from lockgate.client.network_plan import TABLE, Interface, Rule
 from lockgate.client.segments import Network
 from lockgate.model.problem import Problem, ProblemError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 SYSCTL = Path("/proc/sys/net")
@@ -49,6 +55,21 @@ def has_ipv6() -> bool:
     return (SYSCTL / "ipv6").is_dir()
 
 
+def apart(function: Callable[P, R]) -> Callable[P, R]:
+    """In a thread of its own if the caller's runs an event loop, which pyroute2 does not bear. It still blocks."""
+
+    @wraps(function)
+    def call(*arguments: P.args, **named: P.kwargs) -> R:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return function(*arguments, **named)
+        with ThreadPoolExecutor(1, "netlink") as pool:
+            return pool.submit(function, *arguments, **named).result()
+
+    return call
+
+
 @contextmanager
 def kernel() -> Iterator[IPRoute]:
     """A netlink socket; what the kernel refuses becomes a ProblemError tun-gone or network-refused."""
@@ -58,9 +79,9 @@ def kernel() -> Iterator[IPRoute]:
     except NetlinkError as error:
         if error.code == errno.ENODEV:
             raise ProblemError(TUN_GONE) from None
-        raise ProblemError(_refused(str(error.args[-1]))) from None
+        raise ProblemError(refused(str(error.args[-1]))) from None
     except OSError as error:
-        raise ProblemError(_refused(error.strerror or str(error))) from None
+        raise ProblemError(refused(error.strerror or str(error))) from None
 
 
 TUN_GONE = Problem(
@@ -70,7 +91,7 @@ TUN_GONE = Problem(
 )
 
 
-def _refused(reason: str) -> Problem:
+def refused(reason: str) -> Problem:
     return Problem(
         "network-refused",
         f"The kernel refused a change of addresses, routes or rules: {reason}.",
@@ -160,6 +181,7 @@ def route_of(message: Any) -> dict[str, Any]:
         "dst": str(entry_of(message, version).network),
         "table": TABLE,
         "type": message["type"],
+        "scope": message["scope"],
     }
     for name, attribute in (("priority", "PRIORITY"), ("oif", "OIF"), ("gateway", "GATEWAY")):
         value = message.get_attr(f"RTA_{attribute}")

@@ -23,9 +23,11 @@ from lockgate.client.linux.netlink import (
     UNREACHABLE,
     Entry,
     addresses,
+    apart,
     device_names,
     entries,
     kernel,
+    refused,
     route_of,
     rule_of,
     rules,
@@ -56,6 +58,7 @@ def wanted(plan: NetworkPlan) -> set[Entry]:
     return entries
 
 
+@apart
 def apply(plan: NetworkPlan) -> None:
     """Put everything in place and take away what is ours and not in the plan. Does no harm if all is there.
 
@@ -80,12 +83,14 @@ def apply(plan: NetworkPlan) -> None:
                 take_away(ip.route, route_of(message))
 
 
+@apart
 def set_mtu(index: int, mtu: int) -> None:
     """Of the TUN, when the path turns out to take less. raises: ProblemError tun-gone, network-refused."""
     with kernel() as ip:
         ip.link("set", index=index, mtu=mtu)
 
 
+@apart
 def remove() -> list[str]:
     """Take away our rules and our table, whoever made them. Twice does no harm.
 
@@ -99,16 +104,20 @@ def remove() -> list[str]:
         left = entries(ip)
         for _, message in left:
             take_away(ip.route, route_of(message))
+        if entries(ip):
+            raise ProblemError(refused("routes of ours stay"))
     found = [f"{len(ours)} routing rules"] if ours else []
     return found + ([f"{len(left)} routes"] if left else [])
 
 
+@apart
 def our_devices() -> set[int]:
     """Indexes of the devices that our table's routes lead into."""
     with kernel() as ip:
         return {entry.oif for entry, _ in entries(ip) if entry.oif is not None}
 
 
+@apart
 def remove_device(index: int) -> str | None:
     """Delete a TUN device. returns: its name; None if there is none with this index, or it is no TUN."""
     with kernel() as ip:

@@ -288,6 +288,8 @@ class TunnelNetwork:
         if plan != now.plan:
             await network.apply(plan, self._journal)
             self._now = replace(now, plan=plan)
+            if self._mtu:
+                await network.set_mtu(plan, self._mtu)
 
     async def _look_at_dns(self) -> None:
         if self._driver is None or self._wish is None:

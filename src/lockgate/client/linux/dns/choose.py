@@ -22,6 +22,9 @@ async def choose_driver(previous: Saved | None = None) -> Driver:
 
     previous: the journal's state when a tunnel outlived the service that made it.
     """
+    if resolv_conf.is_ours(trusted_file.read_anybodys(RESOLV_CONF)):
+        # What wrote it has to take it back, whatever else has come to run here since.
+        return PlainFile(previous=previous)
     if await resolved.running() and _asks_resolved():
         return Resolved(previous)
     return await resolvconf.find() or PlainFile(previous=previous)

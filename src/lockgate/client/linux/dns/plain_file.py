@@ -126,10 +126,14 @@ def _ours(wish: DnsWish, saved: Saved, before: bytes) -> tuple[bytes, Routes | N
     """The content of our file, and the routes of the forwarder if it needs one."""
     former = resolv_conf.parse(before)
     if not wish.divided:
-        content = resolv_conf.render(wish.servers, wish.domains, former.options, saved, patience=resolv_conf.DIRECT)
+        content = resolv_conf.render(
+            wish.servers, wish.domains, former.options, saved, patience=resolv_conf.DIRECT
+        )
         return content, None
     outer_search = usable_domains(former.search)
     routes = Routes(wish.servers, wish.interface, wish.domains, former.servers, outer_search)
     search = dict.fromkeys([*wish.domains, *outer_search])
-    content = resolv_conf.render([forwarding.ADDRESS], search, former.options, saved, patience=resolv_conf.FORWARDED)
+    content = resolv_conf.render(
+        [forwarding.ADDRESS], search, former.options, saved, patience=resolv_conf.FORWARDED
+    )
     return content, routes

@@ -49,29 +49,25 @@ class Resolvconf(Driver):
 
     async def apply(self, wish: DnsWish) -> None:
         others = await self._others(self._record(wish))
-        if wish.divided or not self._exclusive:
-            inside_only = not wish.divided
-            routes = Routes(
-                wish.servers,
-                wish.interface,
-                () if inside_only else wish.domains,
-                () if inside_only else others.servers,
-                usable_domains(others.search),
-            )
-            servers: tuple[Address, ...] = (forwarding.ADDRESS,)
-        else:
-            routes, servers = None, wish.servers[: resolv_conf.GLIBC_SERVERS]
-        search = list(
-            dict.fromkeys([*wish.domains, *(usable_domains(others.search) if wish.divided else ())])
-        )
+        outer_search = usable_domains(others.search)
+        routes, servers, patience = None, wish.servers, resolv_conf.DIRECT
+        if wish.divided:
+            routes = Routes(wish.servers, wish.interface, wish.domains, others.servers, outer_search)
+        elif not self._exclusive:
+            routes = Routes(wish.servers, wish.interface)
+        if routes is not None:
+            servers, patience = (forwarding.ADDRESS,), resolv_conf.FORWARDED
+        self._expected = servers[: resolv_conf.GLIBC_SERVERS]
+        search = dict.fromkeys([*wish.domains, *(outer_search if wish.divided else ())])
         lines = [
-            *(f"nameserver {server}" for server in servers),
+            *(f"nameserver {server}" for server in self._expected),
             *([f"search {' '.join(search)}"] if search else []),
+            f"options {patience}",
         ]
         await self._forward(routes)
         options = ["-m", "0", "-x"] if self._exclusive else []
-        await self._run([*options, "-a", self._record(wish)], "\n".join(lines) + "\n")
-        self._expected = servers
+        said = await _run(self._program, [*options, "-a", self._record(wish)], "\n".join(lines) + "\n")
+        # Not its status: that also counts what became of every name server cache it restarts.
         if not self._in_force():
             await self.revert(await self.saved(wish))
             raise ProblemError(
@@ -79,6 +75,7 @@ class Resolvconf(Driver):
                     "dns-not-in-effect",
                     f"{self._program} took the tunnel's name servers, but {self._path} does not name them alone.",
                     "Look for name servers set by hand in the configuration of resolvconf.",
+                    tuple(said.splitlines()[-5:]),
                 )
             )
 
@@ -86,7 +83,7 @@ class Resolvconf(Driver):
         return self._in_force() and self._forwarding == (wish.divided or not self._exclusive)
 
     async def revert(self, saved: Saved) -> None:
-        await self._run(_removal(self._exclusive, saved), "", check=False)
+        await _remove(self._program, saved)
         await self._forward(None)
 
     def _record(self, wish: DnsWish) -> str:
@@ -97,19 +94,11 @@ class Resolvconf(Driver):
 
     async def _others(self, own: str) -> ResolvConf:
         """The servers and search domains of all other entries, in the program's order."""
-        listing = await self._run(["-l"], "", check=False)
-        entries = re.split(r"^# resolv\.conf from (.*)$", listing, flags=re.MULTILINE)
-        servers: list[Address] = []
-        search: list[str] = []
-        for record, text in zip(entries[1::2], entries[2::2], strict=True):
-            if record.strip() != own:
-                told = resolv_conf.parse(text.encode())
-                servers += told.servers
-                search += told.search
-        return ResolvConf(tuple(dict.fromkeys(servers)), tuple(dict.fromkeys(search)))
-
-    async def _run(self, arguments: Sequence[str], text: str, *, check: bool = True) -> str:
-        return await _run(self._program, arguments, text, check=check)
+        told = [text for record, text in await _entries(self._program) if record != own]
+        parsed = [resolv_conf.parse(text.encode()) for text in told]
+        servers = dict.fromkeys(server for each in parsed for server in each.servers)
+        search = dict.fromkeys(domain for each in parsed for domain in each.search)
+        return ResolvConf(tuple(servers), tuple(search))
 
 
 async def find(programs: Sequence[Path] = PROGRAMS, path: Path = RESOLV_CONF) -> Resolvconf | None:
@@ -122,7 +111,7 @@ async def find(programs: Sequence[Path] = PROGRAMS, path: Path = RESOLV_CONF) ->
     # systemd-resolved's own command answers to this name too.
     if program is None or program.resolve().name == "resolvectl":
         return None
-    said = await _run(program, ["--version"], "", check=False)
+    said = await _run(program, ["--version"])
     content = trusted_file.read_anybodys(path)
     servers = resolv_conf.parse(content).servers
     if servers and servers[0].is_loopback and servers[0] != forwarding.ADDRESS:
@@ -139,53 +128,62 @@ def _leads_to(path: Path, target: Path) -> bool:
 
 
 async def restore(saved: Saved, programs: Sequence[Path] = PROGRAMS) -> list[str]:
-    """Take our entry away, whichever of the two programs it was given to."""
+    """Take our entry away. raises: ProblemError dns-refused."""
     program = next((found for found in programs if found.exists()), None)
     if program is None:
         return ["resolvconf: no longer on this machine, nothing to undo"]
-    await _run(program, _removal(saved.get("driver") == "openresolv", saved), "", check=False)
-    return [f"resolvconf: entry {saved.get('record')} removed"]
+    await _remove(program, saved)
+    return [f"resolvconf: entry {saved['record']} removed"]
 
 
-def _removal(openresolv: bool, saved: Saved) -> list[str]:
+async def _remove(program: Path, saved: Saved) -> None:
+    record = str(saved.get("record", ""))
+    said = await _run(program, removal(saved))
+    if record in [name for name, _ in await _entries(program)]:
+        raise _refused(f"{program} does not give up the tunnel's entry {record}.", said)
+
+
+def removal(saved: Saved) -> list[str]:
+    """The arguments that take our entry away. raises: ProblemError for a name that cannot be ours."""
     record = str(saved.get("record", ""))
     if not _RECORD.fullmatch(record):
-        raise ProblemError(
-            Problem(
-                "dns-refused", "The journal names no entry of resolvconf.", "Run `resolvconf -u` by hand."
-            )
+        raise _refused("The journal names no entry of resolvconf.", "")
+    # openresolv calls it an error, without -f, that an entry is not there.
+    return ["-f", "-d", record] if saved.get("driver") == "openresolv" else ["-d", record]
+
+
+async def _entries(program: Path) -> list[tuple[str, str]]:
+    """The names and texts of all entries."""
+    parts = re.split(r"^# resolv\.conf from (.*)$", await _run(program, ["-l"]), flags=re.MULTILINE)
+    return [(name.strip(), text) for name, text in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+async def _run(program: Path, arguments: Sequence[str], text: str = "") -> str:
+    """What it says, whatever its status. raises: ProblemError dns-refused when it does not start or end."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=_ENVIRONMENT,
+            cwd="/",
         )
-    return ["-f", "-d", record] if openresolv else ["-d", record]
-
-
-async def _run(program: Path, arguments: Sequence[str], text: str, *, check: bool) -> str:
-    """Its output. raises: ProblemError dns-refused when it fails (with check) or does not end."""
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=_ENVIRONMENT,
-        cwd="/",
-    )
+    except OSError as error:
+        raise _refused(f"{program} cannot be run: {error.strerror or error}.", "") from error
     try:
         async with asyncio.timeout(_DEADLINE):
             output, _ = await process.communicate(text.encode())
     except TimeoutError:
-        output = f"no end after {_DEADLINE:g} s".encode()
+        raise _refused(f"{program} does not end.", "") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    said = output.decode(errors="replace")
-    if check and process.returncode != 0:
-        raise ProblemError(
-            Problem(
-                "dns-refused",
-                f"{program} did not take the tunnel's name servers.",
-                "Its own words tell why.",
-                tuple(said.splitlines()[-5:]),
-            )
-        )
-    return said
+    return output.decode(errors="replace")
+
+
+def _refused(summary: str, said: str) -> ProblemError:
+    fix = "Run `resolvconf -u` as root and see what it says, then connect again."
+    return ProblemError(Problem("dns-refused", summary, fix, tuple(said.splitlines()[-5:])))

@@ -54,6 +54,9 @@ def usable_servers(servers: Iterable[str | Address]) -> tuple[Address, ...]:
         except ValueError:
             continue
         odd = address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local
+        if isinstance(address, IPv6Address):
+            # A zone may be any text, a line break included; a mapped address is an IPv4 one in disguise.
+            odd = odd or address.scope_id is not None or address.ipv4_mapped is not None
         if not odd and address != IPv4Address("255.255.255.255"):
             found[address] = None
     return tuple(found)[:MAX_SERVERS]
