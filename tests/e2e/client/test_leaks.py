@@ -7,6 +7,7 @@ packets between client and gateway, on the ports of TLS and ESP, and neighbour d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from ipaddress import ip_address
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.e2e.client.conftest import Connected
 from tests.lab import Gateway, Lab, wait_for
 from tests.lab.own_client import OwnClient
-from tests.lab.probe import TCP, UDP
+from tests.lab.probe import TCP, UDP, ip_packet, udp_datagram
 from tests.lab.topology import GATEWAY4, GATEWAY6, INTRANET4, INTRANET6
 
 STRANGER4, STRANGER6 = "192.0.2.2", "2001:db8:4::2"
@@ -30,8 +31,29 @@ class Recorder:
             lab.internet.capture(interface, f"{name}-{interface}") for interface in ("to-client", "to-wlan")
         ]
 
+    def _settle(self) -> None:
+        """Waits until all that passed by so far is recorded: a packet of the router's own comes last."""
+        for interface, mark in (("to-client", "198.51.100.250"), ("to-wlan", "192.0.2.250")):
+            [link] = self._lab.internet.ip_json("link", "show", interface)
+            if link["operstate"] != "UP":
+                continue  # the client is not there now, and what was is recorded long since
+            before = self._count(interface, mark)
+            packet = ip_packet("198.51.100.1", mark, UDP, udp_datagram("198.51.100.1", mark, 9, b"mark"))
+            self._lab.internet.run(
+                self._lab.internet.python("tests.lab.probe", "raw-dev", interface, packet.hex()), check=False
+            )
+            wait_for(partial(self._marked, interface, mark, before), "the recorder has caught up")
+
+    def _marked(self, interface: str, mark: str, before: int) -> bool:
+        return self._count(interface, mark) > before
+
+    def _count(self, interface: str, address: str) -> int:
+        packets = self._lab.internet.packets(f"{self._name}-{interface}")
+        return sum(str(_facts(packet)[1]) == address for packet in packets)
+
     def leaked(self, gateway: Gateway) -> list[str]:
         """Packets of the client that are not its tunnel's, as "source > destination protocol port"."""
+        self._settle()
         found = []
         for interface in ("to-client", "to-wlan"):
             for packet in self._lab.internet.packets(f"{self._name}-{interface}"):
@@ -45,11 +67,8 @@ class Recorder:
 
     def saw(self, address: str) -> bool:
         """Whether anything to this address went by: shows that the recorder records."""
-        return any(
-            str(_facts(packet)[1]) == address
-            for interface in ("to-client", "to-wlan")
-            for packet in self._lab.internet.packets(f"{self._name}-{interface}")
-        )
+        self._settle()
+        return any(self._count(interface, address) for interface in ("to-client", "to-wlan"))
 
     def stop(self) -> None:
         for program in self._programs:

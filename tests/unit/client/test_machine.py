@@ -85,7 +85,7 @@ TABLE = [
         m.Closing(TROUBLE),
         "303 GiveUp Close",
     ),
-    ("another network", ESP, m.PathChanged("eth0", "wlan0"), m.Opening(1, True), "OpenTransport"),
+    ("another network", ESP, m.PathChanged("eth0", "wlan0"), m.Opening(1, True), "304 OpenTransport"),
     (
         "routes changed, put back",
         ESP,
