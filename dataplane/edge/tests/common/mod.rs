@@ -451,3 +451,21 @@ pub fn client_identity() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
     (made.cert.der().clone(), key)
 }
+
+/// The fields of /proc/PID/status, of the process or of one of its threads.
+pub fn status(path: &std::path::Path) -> std::collections::HashMap<String, String> {
+    std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+pub fn assert_confined(fields: &std::collections::HashMap<String, String>) {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(fields[set], "0000000000000000", "{set}");
+    }
+    assert_eq!(fields["NoNewPrivs"], "1");
+    assert_eq!(fields["Seccomp"], "2");
+}
