@@ -129,6 +129,16 @@ impl Default for Options {
 
 impl Edge {
     pub async fn start(options: Options) -> Self {
+        let data = Arc::new(FakeData::default());
+        Self::start_with(options, data.clone(), |_| data).await
+    }
+
+    /// With the data thread that `start` makes; `fake` sees nothing of it.
+    pub async fn start_with(
+        options: Options,
+        fake: Arc<FakeData>,
+        start: impl FnOnce(Uplink) -> Arc<dyn DataPort>,
+    ) -> Self {
         let Options {
             limits,
             client_certificates,
@@ -145,9 +155,9 @@ impl Edge {
         )
         .unwrap();
         let refusals = Arc::new(Refusals::default());
-        let data = Arc::new(FakeData::default());
         let directory = Arc::new(Directory::new(limits.queue_bytes, refusals.clone()));
         let (uplink, outgoing) = uplink::channel(refusals.clone());
+        let data = start(uplink.clone());
         let link = LinkServer {
             listener: UnixListener::bind(&link_socket).unwrap(),
             control_uid: rustix::process::getuid().as_raw(),
@@ -182,7 +192,7 @@ impl Edge {
         Self {
             address: addresses[0],
             admin: addresses[1],
-            data,
+            data: fake,
             refusals,
             admission,
             directory,
