@@ -11,9 +11,10 @@ use lockgate_dataplane::link::{Dial, DialFailure, Dialed, FromEdge, ToEdge, VERS
 use lockgate_edge::client::{Client, QUEUE_BYTES};
 use lockgate_edge::conversation::Ties;
 use lockgate_edge::front::refusal::Refusals;
+use lockgate_edge::link::DataPort;
 use lockgate_edge::link::directory::Directory;
 use lockgate_edge::link::server::LinkServer;
-use lockgate_edge::link::uplink;
+use lockgate_edge::link::uplink::{self, Uplink};
 use rcgen::{CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -39,12 +40,22 @@ impl ClientEdge {
     }
 
     pub async fn start_with(dial_time: Duration) -> Self {
+        let data = Arc::new(FakeData::default());
+        Self::start_on(dial_time, data.clone(), |_| data).await
+    }
+
+    /// With the data thread that `start` makes; `fake` sees nothing of it.
+    pub async fn start_on(
+        dial_time: Duration,
+        fake: Arc<FakeData>,
+        start: impl FnOnce(Uplink) -> Arc<dyn DataPort>,
+    ) -> Self {
         let directory_path = tempfile::tempdir().unwrap();
         let link_socket = directory_path.path().join("link");
         let refusals = Arc::new(Refusals::default());
-        let data = Arc::new(FakeData::default());
         let directory = Arc::new(Directory::new(QUEUE_BYTES, refusals.clone()));
         let (uplink, outgoing) = uplink::channel(refusals.clone());
+        let data = start(uplink.clone());
         let ties = Ties {
             directory: directory.clone(),
             uplink,
@@ -64,7 +75,7 @@ impl ClientEdge {
         tokio::spawn(link.run());
         Self {
             control: greeted(&link_socket).await,
-            data,
+            data: fake,
             refusals,
             directory,
             _directory_path: directory_path,

@@ -129,6 +129,16 @@ impl Default for Options {
 
 impl Edge {
     pub async fn start(options: Options) -> Self {
+        let data = Arc::new(FakeData::default());
+        Self::start_with(options, data.clone(), |_| data).await
+    }
+
+    /// With the data thread that `start` makes; `fake` sees nothing of it.
+    pub async fn start_with(
+        options: Options,
+        fake: Arc<FakeData>,
+        start: impl FnOnce(Uplink) -> Arc<dyn DataPort>,
+    ) -> Self {
         let Options {
             limits,
             client_certificates,
@@ -145,9 +155,9 @@ impl Edge {
         )
         .unwrap();
         let refusals = Arc::new(Refusals::default());
-        let data = Arc::new(FakeData::default());
         let directory = Arc::new(Directory::new(limits.queue_bytes, refusals.clone()));
         let (uplink, outgoing) = uplink::channel(refusals.clone());
+        let data = start(uplink.clone());
         let link = LinkServer {
             listener: UnixListener::bind(&link_socket).unwrap(),
             control_uid: rustix::process::getuid().as_raw(),
@@ -182,7 +192,7 @@ impl Edge {
         Self {
             address: addresses[0],
             admin: addresses[1],
-            data,
+            data: fake,
             refusals,
             admission,
             directory,
@@ -450,4 +460,22 @@ pub fn client_identity() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["alice.test".to_owned()]).unwrap();
     let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
     (made.cert.der().clone(), key)
+}
+
+/// The fields of /proc/PID/status, of the process or of one of its threads.
+pub fn status(path: &std::path::Path) -> std::collections::HashMap<String, String> {
+    std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+pub fn assert_confined(fields: &std::collections::HashMap<String, String>) {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(fields[set], "0000000000000000", "{set}");
+    }
+    assert_eq!(fields["NoNewPrivs"], "1");
+    assert_eq!(fields["Seccomp"], "2");
 }
