@@ -29,7 +29,10 @@ WORK = 60.0  # seconds: as long as the end of every connection takes
     help="Of debuglog.log in the state directory: 3 normal, 5 detailed.",
 )
 def run(state_dir: str, run_dir: str, log_level: str) -> None:
-    """Run the client service in the foreground until Ctrl-C or SIGTERM.
+    """Run the client service in the foreground.
+
+    Ctrl-C and `lockgate client stop` end every connection and give the machine back. SIGTERM ends the service
+    alone: its tunnels carry on, and the next service takes them up, so that an upgrade costs nobody a tunnel.
 
     It owns the connections, their network devices, routes, DNS and firewall rules, and does what
     `lockgate connect` and the other commands ask. Needs root, or a network namespace of your own. What an
@@ -66,8 +69,11 @@ def reset(state_dir: str, run_dir: str, as_json: bool) -> None:
             )
         )
     from lockgate.client.linux.reset import reset as undo
+    from lockgate.client.service.edge_process import end_edge
 
-    undone = [str(line) for line in undo(Path(state_dir))]
+    # First the one who still moves packets, then what they go by.
+    undone = ["the packet process was ended"] if end_edge(Path(run_dir)) else []
+    undone += [str(line) for line in undo(Path(state_dir))]
     if as_json:
         print_json({"undone": undone})
     else:

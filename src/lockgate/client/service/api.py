@@ -113,6 +113,14 @@ class CallerFront:
         return await self._caller.prompt(self._connection, kind, fields)
 
 
+async def _next_line(reader: asyncio.StreamReader) -> bytes:
+    """Empty at the end, which a line that is too long, or a socket that is reset, is too."""
+    try:
+        return await reader.readline()
+    except (ValueError, OSError):
+        return b""
+
+
 def is_allowed(uid: int) -> bool:
     """Whether an account may steer the client: root, ourselves, members of the group."""
     if uid in (0, os.getuid()):
@@ -166,14 +174,14 @@ class LocalApi:
         try:
             async with asyncio.TaskGroup() as requests:
                 room = asyncio.Semaphore(MAX_REQUESTS)
-                while line := await reader.readline():
+                while line := await _next_line(reader):
                     await room.acquire()
                     requests.create_task(self._answer(caller, line, room), name="request")
                 # Nobody is there to hear the answers.
                 caller.leave()
                 raise asyncio.CancelledError
-        except (asyncio.CancelledError, ValueError, OSError):
-            pass  # the end, or a line too long
+        except asyncio.CancelledError:
+            pass  # the end
         except BaseExceptionGroup:
             log.exception("internal-error")
         finally:

@@ -458,7 +458,7 @@ class Connection:
     def config(self) -> TunnelConfig | None:
         return self.tunnel.config if self.tunnel is not None else None
 
-    def to_background(self) -> None:
-        """Nobody sits in front of it any more."""
-        self.front = Nobody()
-        self.settings = replace(self.settings, background=True)
+    @property
+    def background(self) -> bool:
+        """Nobody sits in front of it, or whoever does may leave."""
+        return self.settings.background or isinstance(self.front, Nobody)

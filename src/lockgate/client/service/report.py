@@ -49,7 +49,7 @@ def status(connection: Connection) -> dict[str, Any]:
         "transport": _transport(connection),
         "note": machine.note(connection.state),
         "problem": _problem(connection),
-        "background": connection.settings.background,
+        "background": connection.background,
         "uid": connection.uid,
         "since": connection.figures.connected_since or None,
         "ipv4": str(config.address4) if config and config.address4 else None,

@@ -107,7 +107,6 @@ class ClientService:
         """Continues what an earlier service left: tunnels that live in the edge, sessions on disk."""
         for saved in self._parts.store.load_all():
             connection = Connection(saved.connection, saved.uid, saved.settings, self._services)
-            connection.to_background()
             self._connections[connection.id] = connection
             state = live.get(saved.session)
             if state is not None:
@@ -169,10 +168,8 @@ class ClientService:
                 continue
             progress = machine.progress(connection.state)
             settled = progress in (Progress.CONNECTED, Progress.RECONNECTING, Progress.SUSPENDED)
-            if connection.settings.background and settled:
-                connection.to_background()
-            else:
-                connection.front = Nobody()
+            connection.front = Nobody()
+            if not (connection.settings.background and settled):
                 connection.happen(machine.UserDisconnects())
 
     # -- operations --------------------------------------------------------------------------------
