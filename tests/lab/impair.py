@@ -6,6 +6,8 @@ routed through.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.lab.host import Host
 from tests.lab.program import Program
 from tests.lab.waiting import wait_for
@@ -50,10 +52,19 @@ class Impairments:
 
     def delay(self, milliseconds: float) -> None:
         """Hold every packet from and to the client this long on each way; adds twice that to a round trip."""
+        self._divert(f"{milliseconds:g}")
+
+    def lengthen(self, milliseconds: int, percent: float, relay: Path) -> None:
+        """The same for measurements, with this share of all packets lost on each way.
+
+        relay: the program `lockgate-path`. Unlike `lose` it takes single packets out of what the kernel carries
+        through the router as one piece, so that a sender of large pieces has no advantage.
+        """
+        self._divert(str(milliseconds), str(relay), f"{percent:g}")
+
+    def _divert(self, *arguments: str) -> None:
         self._stop_delay()
-        program = self._router.start(
-            self._router.python("tests.lab.delay", "delay0", f"{milliseconds:g}"), "delay"
-        )
+        program = self._router.start(self._router.python("tests.lab.delay", "delay0", *arguments), "delay")
         program.wait_log("ready")
         rules = [
             f"{family}rule add iif {interface} lookup 100"
@@ -61,7 +72,8 @@ class Impairments:
             for interface in ("to-client", "to-gateway")
         ]
         routes = [f"{family}route replace default dev delay0 table 100" for family in ("", "-6 ")]
-        self._router.ip("\n".join(["link set delay0 up", *routes, *rules]))
+        # The queue of the device itself is not to be what overflows.
+        self._router.ip("\n".join(["link set delay0 up txqueuelen 20000", *routes, *rules]))
         self._delay = program
 
     def roam(self) -> None:
