@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +18,7 @@ import structlog
 from lockgate.client import machine, problems
 from lockgate.client.event_log import EventLog
 from lockgate.client.machine import Progress, Via
+from lockgate.client.service.clock import Clock
 from lockgate.client.service.dialer import Dialer, Expectation, Transport
 from lockgate.client.service.front import Front, Nobody
 from lockgate.client.service.hub import EdgeHub
@@ -41,6 +41,7 @@ log = structlog.get_logger("connection")
 PAUSE_SPREAD = (0.75, 1.25)  # of a pause between attempts, so that many clients do not come back at once
 CLOSE_PATIENCE = 5.0  # seconds for a log-out that needs a connection of its own
 ATTEMPT_PATIENCE = 600.0  # seconds for a person to answer everything; the gateway has its own limit
+LOOK_AT_CLOCK = 600.0  # seconds
 NO_TRAFFIC = edge_link.Traffic(0, 0, 0, 0, 0)
 
 
@@ -55,7 +56,7 @@ class Services:
     events: EventLog
     changed: Callable[[Connection], None]  # the state is another one: tell whoever watches
     spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
-    clock: Callable[[], float] = time.time
+    clock: Clock
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ class Figures:
     before: edge_link.Traffic = NO_TRAFFIC  # of earlier edges
     reconnects: int = 0
     path_mtu: int = 0
-    connected_since: float = 0.0
+    connected_since: float | None = None
     tls: tuple[str, str, str] = ("", "", "")
 
     def total(self) -> edge_link.Traffic:
@@ -122,7 +123,8 @@ class Connection:
 
     def _note_change(self, before: machine.State) -> None:
         if isinstance(self.state, machine.Connected) and not isinstance(before, machine.Connected):
-            self.figures.connected_since = self.figures.connected_since or self.services.clock()
+            if self.figures.connected_since is None:
+                self.figures.connected_since = self.services.clock.now()
             if isinstance(before, machine.Configuring) and before.session:
                 self.figures.reconnects += 1
 
@@ -186,7 +188,7 @@ class Connection:
 
     async def _try(self) -> None:
         services, resumed = self.services, self.saved
-        if resumed is not None and resumed.deadline and resumed.deadline <= services.clock():
+        if resumed is not None and resumed.deadline and resumed.deadline <= services.clock.now():
             raise AttemptError(problems.SESSION_EXPIRED, final=True)
         expected = resumed.expected() if resumed is not None else Expectation()
         transport = await services.dialer.open(self.settings, expected, self.front)
@@ -211,7 +213,7 @@ class Connection:
 
     def _remember(self, transport: Transport, key: ResumeKey, result: Conversed) -> None:
         """Keeps the session on disk before the gateway hears that we have it."""
-        now = self.services.clock()
+        now = self.services.clock.now()
         if self.saved is not None:
             saved = replace(self.saved, cookie=result.cookie, generation=self.saved.generation + 1)
         else:
@@ -267,7 +269,7 @@ class Connection:
             services.hub.register(saved.session, self)
             self.tunnel = tunnel
             self.figures.peer, self.figures.proxy = transport.peer, transport.proxy
-            remaining = int(saved.deadline - services.clock()) if saved.deadline else 0
+            remaining = int(saved.deadline - services.clock.now()) if saved.deadline else 0
             tunnel.open(transport.wire, max(remaining, 1) if saved.deadline else 0, esp)
         finally:
             if udp is not None:
@@ -338,14 +340,14 @@ class Connection:
             self._expiry.cancel()
         if self.saved is None or not self.saved.deadline:
             return
-        left = max(self.saved.deadline - self.services.clock(), 0.0)
-        # Looked at again every hour at the latest: the wall clock may be set.
-        self._expiry = asyncio.get_running_loop().call_later(min(left, 3600.0), self._on_deadline)
+        left = max(self.saved.deadline - self.services.clock.now(), 0.0)
+        # Looked at again now and then: the loop's clock stands still while the machine sleeps.
+        self._expiry = asyncio.get_running_loop().call_later(min(left, LOOK_AT_CLOCK), self._on_deadline)
 
     def _on_deadline(self) -> None:
         if self.saved is None or not self.saved.deadline:
             return
-        if self.saved.deadline <= self.services.clock():
+        if self.saved.deadline <= self.services.clock.now():
             self.happen(machine.SessionOver(problems.SESSION_EXPIRED, "expired", self.figures.peer))
         else:
             self._watch_deadline()

@@ -18,6 +18,7 @@ from lockgate.client.event_log import EventLog
 from lockgate.client.linux import sleep
 from lockgate.client.linux.reset import reset
 from lockgate.client.service.api import SOCKET_NAME, LocalApi
+from lockgate.client.service.clock import Clock
 from lockgate.client.service.dialer import Dialer
 from lockgate.client.service.edge_process import EdgeProcess, living_edge
 from lockgate.client.service.files import private_directory
@@ -65,7 +66,8 @@ def _alone(state_directory: Path) -> Iterator[None]:
 async def _main(state_directory: Path, run_directory: Path) -> None:
     stopped = asyncio.Event()
     events = EventLog(state_directory)
-    store = SessionStore(state_directory)
+    clock = Clock()
+    store = SessionStore(state_directory, clock)
     hub = EdgeHub(EdgeProcess(run_directory, state_directory))
     hello = None
     if living_edge(run_directory) is not None:
@@ -79,7 +81,7 @@ async def _main(state_directory: Path, run_directory: Path) -> None:
         hello = await hub.start()
     network = TunnelNetwork(hub, state_directory)
     dialer = Dialer(hub, KnownHosts(state_directory), SystemRoots())
-    service = ClientService(Parts(hub, dialer, network, store, events), stopped.set)
+    service = ClientService(Parts(hub, dialer, network, store, events, clock), stopped.set)
     api = LocalApi(run_directory / SOCKET_NAME, service.operations())
 
     def interrupted() -> None:

@@ -39,6 +39,7 @@ def state_line(connection: Connection) -> dict[str, Any]:
 def status(connection: Connection) -> dict[str, Any]:
     """STATUS of the local API."""
     config, saved = connection.config, connection.saved
+    clock, since = connection.services.clock, connection.figures.connected_since
     return {
         "connection": connection.id,
         "name": connection.settings.name,
@@ -51,7 +52,7 @@ def status(connection: Connection) -> dict[str, Any]:
         "problem": _problem(connection),
         "background": connection.background,
         "uid": connection.uid,
-        "since": connection.figures.connected_since or None,
+        "since": clock.on_wall(since) if since is not None else None,
         "ipv4": str(config.address4) if config and config.address4 else None,
         "ipv6": str(config.address6.ip) if config and config.address6 else None,
     }
@@ -60,7 +61,7 @@ def status(connection: Connection) -> dict[str, Any]:
 def details(connection: Connection, network: TunnelNetwork) -> dict[str, Any]:
     """DETAILS of the local API: a snapshot."""
     config, saved, figures = connection.config, connection.saved, connection.figures
-    now, traffic, transport = connection.services.clock(), figures.total(), _transport(connection)
+    now, traffic, transport = connection.services.clock.now(), figures.total(), _transport(connection)
     tunnel = connection.tunnel
     version, cipher, group = figures.tls
     return {

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lockgate.client.segments import Address
+from lockgate.client.service.clock import Clock
 from lockgate.client.service.dialer import Expectation
 from lockgate.client.service.files import read_private, write_private
 from lockgate.client.settings import ConnectionSettings
@@ -25,7 +26,7 @@ DIRECTORY = "sessions"
 
 @dataclass(slots=True)
 class SavedSession:
-    """Mutable: the connection keeps it true and saves it. Times are seconds since 1970."""
+    """Mutable: the connection keeps it true and saves it. Times are those of `clock.Clock`."""
 
     connection: str
     uid: int
@@ -60,13 +61,13 @@ class SavedSession:
 class SessionStore:
     """The files of all connections."""
 
-    def __init__(self, state_directory: Path) -> None:
-        self._directory = state_directory / DIRECTORY
+    def __init__(self, state_directory: Path, clock: Clock) -> None:
+        self._directory, self._clock = state_directory / DIRECTORY, clock
         self._directory.mkdir(mode=0o700, exist_ok=True)
 
     def save(self, saved: SavedSession) -> None:
         """ProblemError when the disk does not take it; the former file stays then."""
-        write_private(self._path(saved.connection), json.dumps(_dump(saved)))
+        write_private(self._path(saved.connection), json.dumps(_dump(saved, self._clock)))
 
     def remove(self, connection: str) -> None:
         self._path(connection).unlink(missing_ok=True)
@@ -77,8 +78,8 @@ class SessionStore:
         for path in sorted(self._directory.glob("*.json")):
             text = read_private(path)
             try:
-                found.append(_load(json.loads(text or "")))
-            except (ValueError, KeyError, TypeError):
+                found.append(_load(json.loads(text or ""), self._clock))
+            except (ValueError, KeyError, TypeError, AttributeError):
                 path.unlink(missing_ok=True)
         return found
 
@@ -93,8 +94,6 @@ _PLAIN = [
     "session",
     "generation",
     "verified",
-    "started",
-    "deadline",
     "idle",
     "user",
     "realm",
@@ -108,10 +107,12 @@ _PLAIN = [
 ]
 
 
-def _dump(saved: SavedSession) -> dict[str, Any]:
+def _dump(saved: SavedSession, clock: Clock) -> dict[str, Any]:
     settings = saved.settings
     return {
         **{name: getattr(saved, name) for name in _PLAIN},
+        "started": clock.keep(saved.started),
+        "deadline": clock.keep(saved.deadline) if saved.deadline else None,
         "cookie": _text(saved.cookie.reveal()),
         "key": _text(saved.key.reveal()),
         "server_pin": _text(saved.server_pin),
@@ -133,7 +134,7 @@ def _dump(saved: SavedSession) -> dict[str, Any]:
     }
 
 
-def _load(document: dict[str, Any]) -> SavedSession:
+def _load(document: dict[str, Any], clock: Clock) -> SavedSession:
     plain = dict(document["settings"])
     plain["server"] = parse_gateway_url(plain["server"])
     plain["roots"] = tuple(_bytes(root) for root in plain["roots"])
@@ -145,6 +146,8 @@ def _load(document: dict[str, Any]) -> SavedSession:
     return SavedSession(
         **{name: document[name] for name in _PLAIN},
         settings=ConnectionSettings(**plain),
+        started=clock.found(document["started"]),
+        deadline=clock.found(document["deadline"]) if document["deadline"] is not None else 0.0,
         cookie=Secret(_bytes(document["cookie"])),
         key=Secret(_bytes(document["key"])),
         server_pin=_bytes(document["server_pin"]),

@@ -17,6 +17,7 @@ from lockgate.client.event_log import EventLog
 from lockgate.client.machine import Progress
 from lockgate.client.service import report
 from lockgate.client.service.api import Caller, CallerFront, LocalApi, Operation
+from lockgate.client.service.clock import Clock
 from lockgate.client.service.connection import Connection, Services
 from lockgate.client.service.dialer import Dialer
 from lockgate.client.service.front import Nobody
@@ -25,10 +26,12 @@ from lockgate.client.service.network import NetworkNews, TunnelNetwork
 from lockgate.client.service.saved_session import SessionStore
 from lockgate.client.settings import ConnectionSettings, parse_settings
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.protocol.errors import PeerError
 
 log = structlog.get_logger("service")
 
 OVER = (Progress.DISCONNECTED, Progress.FAILED)
+WATCH_PAUSE = 1.0  # seconds before the network is watched again after a mistake of ours
 KEPT_FAILURES = 16  # connections that failed in the background, kept so that `status` can say why
 
 
@@ -41,6 +44,7 @@ class Parts:
     network: TunnelNetwork
     store: SessionStore
     events: EventLog
+    clock: Clock
 
 
 class ClientService:
@@ -62,6 +66,7 @@ class ClientService:
             events=parts.events,
             changed=self._on_changed,
             spawn=self._spawn,
+            clock=parts.clock,
         )
 
     def operations(self) -> dict[str, Operation]:
@@ -109,16 +114,27 @@ class ClientService:
             connection = Connection(saved.connection, saved.uid, saved.settings, self._services)
             self._connections[connection.id] = connection
             state = live.get(saved.session)
-            if state is not None:
-                await self._parts.network.take_up(connection.id, saved)
-            connection.take_up(saved, state)
+            try:
+                if state is not None:
+                    await self._parts.network.take_up(connection.id, saved)
+                connection.take_up(saved, state)
+            except (ProblemError, PeerError, ValueError) as error:
+                # What cannot be continued is made anew: the cookie is still good.
+                log.error("session-not-taken-up", connection=connection.id, reason=str(error))
+                connection.take_up(saved, None)
             log.info("session-taken-up", connection=connection.id, live=state is not None)
 
     async def watch_machine(self) -> None:
         """Tells connections about the network, until cancelled."""
-        async for news in self._parts.network.news():
-            for connection in list(self._connections.values()):
-                self._tell(connection, news)
+        while True:
+            try:
+                async for news in self._parts.network.news():
+                    for connection in list(self._connections.values()):
+                        self._tell(connection, news)
+            except Exception:
+                # Not seeing a change must not end the tunnels; looking again may go better.
+                log.exception("internal-error", task="network")
+                await asyncio.sleep(WATCH_PAUSE)
 
     @staticmethod
     def _tell(connection: Connection, news: NetworkNews) -> None:
