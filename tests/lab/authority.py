@@ -67,7 +67,9 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         stem = f"{self._name}-{next(self._numbers)}"
-        issued = Issued(self._directory / f"{stem}.cert", self._directory / f"{stem}.key", _pin(key.public_key()))
+        issued = Issued(
+            self._directory / f"{stem}.cert", self._directory / f"{stem}.key", _pin(key.public_key())
+        )
         issued.certificate.write_bytes(made.public_bytes(_PEM))
         plain = serialization.NoEncryption()
         issued.key.write_bytes(key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, plain))

@@ -184,6 +184,7 @@ class Connection:
                 self._tell("esp keys")
             case EspReady():
                 self._tell("esp ready")
+                self._in_tunnel()
             case SignInAcknowledged():
                 self._open_tunnel()
             case _:
@@ -208,6 +209,9 @@ class Connection:
         self._flush(Step.KEYS)
         talk.end_configuration()
         self._flush(Step.END)
+
+    def _in_tunnel(self) -> None:
+        """The client has read everything and set up its own end."""
         self._speak(Step.TUNNEL, b"")
         if self._script.other_certificate and self._number == 1:
             raise _Over

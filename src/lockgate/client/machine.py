@@ -12,6 +12,7 @@ flag beside them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -21,6 +22,10 @@ from lockgate.model.problem import Problem
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts at most: a gateway that comes back is found within that, and a thousand
 clients that lost it do not come back in one moment (the shell spreads each pause at random)."""
+
+
+STEADY = 30.0
+"""Seconds a tunnel must have lived to count as one: then a lost connection is made anew at once."""
 
 
 class Via(StrEnum):
@@ -85,7 +90,10 @@ class Configuring:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
+    """`attempt`: of the reconnection that led here, 0 after a sign-in."""
+
     via: Via
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +162,11 @@ class AttemptFailed:
 
 @dataclass(frozen=True, slots=True)
 class TransportLost:
-    """The TLS connection of the tunnel is gone (or the edge with it)."""
+    """The TLS connection of the tunnel is gone (or the edge with it). `lived`: seconds since the tunnel was up."""
 
     reason: str
     peer: str
+    lived: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +233,9 @@ class MachineWakes:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Everything that Close asked for is done."""
+    """Everything that Close asked for is done; `problem`: but for this."""
+
+    problem: Problem | None = None
 
 
 Event: TypeAlias = (
@@ -323,8 +334,8 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
         case ((Opening() | Configuring() | Connected() | Waiting() | Suspended() | Asleep()), SessionOver()):
             facts = {"reason": event.code, "peer": event.peer}
             return Closing(event.problem), [Log(308, facts), GiveUp(), Close(log_out=False)]
-        case Closing(problem), Closed():
-            return Disconnected(problem), [Log(302)]
+        case Closing(problem), Closed(left):
+            return Disconnected(problem or left), [Log(302)]
 
         # On the way to a tunnel.
         case Opening(attempt, session), TransportOpened(peer, proxy):
@@ -334,24 +345,28 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
             return SigningIn(), [log]
         case SigningIn(), SignedIn():
             return Configuring(1, session=False), []
-        case Configuring(), TunnelUp():
-            return Connected(Via.TLS), []
+        case Configuring(attempt, session), TunnelUp():
+            return Connected(Via.TLS, attempt if session else 0), []
         case ((Opening() | SigningIn() | Configuring()), AttemptFailed(problem, final, system)):
             return _failed(state, problem, final, system)
         case Waiting(attempt), PauseOver():
             return Opening(attempt + 1, session=True), [OpenTransport()]
 
         # A tunnel and what may happen to it.
-        case Connected(Via.ESP), ViaChanged(Via.TLS):
-            return Connected(Via.TLS), [Log(305)]
-        case Connected(Via.TLS), ViaChanged(Via.ESP):
-            return Connected(Via.ESP), [Log(306)]
-        case Connected(), TransportLost(reason, peer):
-            return Opening(1, session=True), [Log(303, {"error": reason, "peer": peer}), OpenTransport()]
+        case Connected(Via.ESP, attempt), ViaChanged(Via.TLS):
+            return Connected(Via.TLS, attempt), [Log(305)]
+        case Connected(Via.TLS, attempt), ViaChanged(Via.ESP):
+            return Connected(Via.ESP, attempt), [Log(306)]
+        case Connected(attempt=attempt), TransportLost(reason, peer, lived):
+            log = Log(303, {"error": reason, "peer": peer})
+            if attempt and lived < STEADY:
+                # A gateway that takes us and drops us is no reason to knock all the time.
+                return Waiting(attempt, _dropped(reason)), [log, Pause(pause_after(attempt))]
+            return Opening(1, session=True), [log, OpenTransport()]
         case Configuring(attempt, session=True), TransportLost():
             return Opening(attempt, session=True), [OpenTransport()]
-        case ((Connected() | Opening(session=True) | Configuring(session=True)), PathChanged()):
-            return Opening(1, session=True), [OpenTransport()]
+        case ((Connected() | Opening(session=True) | Configuring(session=True)), PathChanged(old, new)):
+            return Opening(1, session=True), [Log(304, {"old": old, "new": new}), OpenTransport()]
         case Waiting(attempt), PathChanged():
             return Opening(attempt, session=True), [OpenTransport()]
         case ((Connected() | Opening(session=True) | Configuring()), RoutesTampered(what, old, new, fatal)):
@@ -394,6 +409,14 @@ def _failed(
     # A session that the gateway gave in this very attempt must not be left behind.
     log_out = isinstance(state, Configuring)
     return Closing(problem), [log, GiveUp(), Close(log_out=log_out)]
+
+
+def _dropped(reason: str) -> Problem:
+    return Problem(
+        "dropped-again",
+        f"The gateway took the session up and lost the connection again ({reason}).",
+        "It is tried again by itself; if it stays so, tell the gateway's administrator.",
+    )
 
 
 def pause_after(attempt: int) -> float:

@@ -25,6 +25,8 @@ is a neighbour on the link, for which no route is asked.
 **The gateway's outer address** may lie in an include (others reach it through the tunnel, we by the mark), but
 not in the tunnel's own networks: no gateway can be behind itself, so such an answer is a lie or a mistake.
 
+**What means this machine, a link or a group** (`reserved`): no inner address, and no include or exclude of its own.
+
 **MTU**: below 576 refused, above 9000 taken as 9000. Below 1280 with an inner IPv6 address: taken as 1280, the
 least an IPv6 link must carry (RFC 8200, section 5); the outer packets may then be fragmented.
 """
@@ -65,6 +67,7 @@ from lockgate.client.network_plan import (
     Way,
 )
 from lockgate.client.plan_draft import Draft
+from lockgate.client.reserved import all_reserved, is_reserved
 from lockgate.client.segments import Address, Network, Segment, deciding, flatten, inside
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.pulse.config import TunnelConfig
@@ -92,7 +95,8 @@ _SHORTEST_INNER = {4: 8, 6: 32}
 def make_plan(config: TunnelConfig, facts: LocalFacts) -> NetworkPlan:
     """Decide; the module's text has the rules.
 
-    raises: ProblemError no-inner-address, mtu-absurd, gateway-inside-tunnel, too-many-networks.
+    raises: ProblemError no-inner-address, inner-address-absurd, mtu-absurd, gateway-inside-tunnel,
+            too-many-networks.
     """
     addresses: list[Interface] = []
     if config.address4 is not None:
@@ -110,6 +114,7 @@ def make_plan(config: TunnelConfig, facts: LocalFacts) -> NetworkPlan:
                 "Tell the administrator of the gateway.",
             )
         )
+    _check_addresses(addresses)
     mtu = _mtu(config.mtu, draft)
     inner = _inner_networks(config, draft)
     _check_peers(facts.peers, inner)
@@ -174,6 +179,18 @@ def _rules(version: int) -> tuple[Rule, Rule]:
         Rule(version, PREFERENCE, 254, MARK, inverted=False),
         Rule(version, PREFERENCE + 1, TABLE, MARK, inverted=True),
     )
+
+
+def _check_addresses(addresses: Iterable[Interface]) -> None:
+    for address in addresses:
+        if is_reserved(address.ip):
+            raise ProblemError(
+                Problem(
+                    "inner-address-absurd",
+                    f"The gateway gave this machine the inner address {address.ip}, which no machine can have.",
+                    "Do not trust this gateway; if it is your own, correct its address pool.",
+                )
+            )
 
 
 def _mtu(wanted: int, draft: Draft) -> int:
@@ -287,16 +304,24 @@ def _includes(config: TunnelConfig, full: bool, draft: Draft) -> None:
         for version in (4, 6):
             draft.enclose(_whole(version), "all traffic")
     for network in config.include:
-        if inside(network, (LINK_LOCAL6,)):
-            draft.warn("include-ignored", f"The gateway includes {network}, which never leaves a link.")
+        if all_reserved(network):
+            draft.warn("include-ignored", f"The gateway includes {network}, where no host behind it can be.")
         else:
             draft.enclose(network, "all traffic" if network in (ALL4, ALL6) else "included by the gateway")
 
 
 def _excludes(config: TunnelConfig, draft: Draft) -> None:
+    everything = {
+        version for version in (4, 6) if _whole(version) in _collapsed(config.exclude, version)
+    }  # also in pieces
     for network in config.exclude:
-        if network in (ALL4, ALL6):
-            draft.warn("exclude-ignored", f"The gateway excludes {network}, all there is; that is ignored.")
+        if network.version in everything:
+            draft.warn(
+                "exclude-ignored",
+                f"The gateway excludes all of IPv{network.version}; {network}, too, is not excluded.",
+            )
+        elif all_reserved(network):
+            draft.warn("exclude-ignored", f"The gateway excludes {network}, where no host can be.")
         elif not any(inside(network, (entry,)) or inside(entry, (network,)) for entry in draft.routes):
             draft.say(f"{network} is excluded, but was not in the tunnel anyway.")
         else:

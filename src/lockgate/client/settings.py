@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
+import base64
 from dataclasses import dataclass
 
 from lockgate.model.problem import Problem, ProblemError
@@ -10,6 +10,7 @@ from lockgate.protocol.gateway_url import GatewayUrl, parse_gateway_url
 
 MAX_NAME = 64  # characters of a connection's or a realm's name
 MAX_USER = 256  # characters of a user name
+_SEQUENCE = b"\x30"  # what every certificate begins with (RFC 5280, section 4.1; X.690)
 MAX_PEM = 128 << 10  # bytes of trust anchors given with one connection
 
 
@@ -64,9 +65,10 @@ def pem_certificates(text: str) -> tuple[bytes, ...]:
     for piece in text.split(begin)[1:]:
         body, closed, _ = piece.partition(end)
         try:
-            if not closed:
+            der = base64.b64decode("".join(body.split()), validate=True)
+            if not closed or not der.startswith(_SEQUENCE):
                 raise ValueError
-            found.append(ssl.PEM_cert_to_DER_cert(begin + body + end))
+            found.append(der)
         except ValueError:
             raise _bad("ca", "a certificate in it is damaged") from None
     if not found:

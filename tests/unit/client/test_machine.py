@@ -13,6 +13,11 @@ from lockgate.client.machine import Progress, Via, step
 from lockgate.model.problem import Problem
 
 TROUBLE = Problem("trouble", "Something went wrong.", "Try again.")
+AGAIN = Problem(
+    "dropped-again",
+    "The gateway took the session up and lost the connection again (closed).",
+    "It is tried again by itself; if it stays so, tell the gateway's administrator.",
+)
 ESP, TLS = m.Connected(Via.ESP), m.Connected(Via.TLS)
 
 
@@ -98,9 +103,32 @@ TABLE = [
     ("the machine sleeps", ESP, m.MachineSleeps(), m.Asleep(), "106 GiveUp CloseTunnel"),
     ("the machine wakes", m.Asleep(), m.MachineWakes(), m.Opening(1, True), "OpenTransport"),
     ("a sleeping suspended connection stays so", m.Suspended(), m.MachineWakes(), m.Suspended(), ""),
+    (
+        "a gateway that drops us again at once is given a pause",
+        m.Connected(Via.ESP, 2),
+        m.TransportLost("closed", "192.0.2.1:443", lived=1.0),
+        m.Waiting(2, AGAIN),
+        "303 Pause",
+    ),
+    (
+        "a tunnel that has lived comes back at once",
+        m.Connected(Via.TLS, 2),
+        m.TransportLost("closed", "192.0.2.1:443", lived=m.STEADY),
+        m.Opening(1, True),
+        "303 OpenTransport",
+    ),
+    ("the tunnel is up again", m.Configuring(3, True), m.TunnelUp(), m.Connected(Via.TLS, 3), ""),
+    ("it stays the third attempt over ESP", m.Connected(Via.TLS, 3), m.ViaChanged(Via.ESP), m.Connected(Via.ESP, 3), "306"),
     ("the user disconnects", ESP, m.UserDisconnects(), m.Closing(), "101 GiveUp Close"),
     ("closing is monotonic", m.Closing(), m.TunnelUp(), m.Closing(), ""),
     ("all is closed", m.Closing(TROUBLE), m.Closed(), m.Disconnected(TROUBLE), "302"),
+    (
+        "closed, but the machine is not as it was",
+        m.Closing(),
+        m.Closed(TROUBLE),
+        m.Disconnected(TROUBLE),
+        "302",
+    ),
     (
         "the server ends the session",
         ESP,

@@ -257,6 +257,57 @@ def test_what_is_refused(code: str, config: TunnelConfig, facts: LocalFacts) -> 
     assert refusal.value.problem.code == code
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "169.254.1.1", "169.254.169.254"),
+        *("224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255"),
+        *("::", "::1", "::ffff:10.8.0.2", "fe80::1", "febf::1", "ff02::1"),
+    ],
+)
+def test_an_inner_address_that_no_machine_can_have_is_refused(address: str) -> None:
+    found = ip_address(address)
+    config = (
+        replace(BOTH, address4=found)
+        if found.version == 4
+        else replace(BOTH, address6=IPv6Interface(address))
+    )
+    with pytest.raises(ProblemError) as refusal:
+        make_plan(config, FACTS)
+    assert refusal.value.problem.code == "inner-address-absurd"
+
+
+@pytest.mark.parametrize("field", ["include", "exclude"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        *(
+            "127.0.0.0/8",
+            "127.0.0.53/32",
+            "0.0.0.0/8",
+            "169.254.169.254/32",
+            "224.0.0.0/4",
+            "255.255.255.255/32",
+        ),
+        *("::1/128", "::/128", "fe80::/10", "fe80::/64", "ff00::/8", "ff02::1:2/128"),
+    ],
+)
+def test_networks_of_no_host_are_left_out_with_a_word(field: str, network: str) -> None:
+    others: dict[str, tuple[Network, ...]] = {"include": nets("10.77.0.0/16"), "exclude": ()}
+    others[field] += nets(network)
+    plan = make_plan(replace(BOTH, **others), FACTS)
+    assert [warning.code for warning in plan.warnings] == [f"{field}-ignored"]
+    assert plan == replace(
+        make_plan(replace(BOTH, include=nets("10.77.0.0/16")), FACTS), warnings=plan.warnings
+    )
+
+
+def test_everything_cannot_be_excluded_in_pieces_either() -> None:
+    plan = make_plan(replace(BOTH, exclude=nets("0.0.0.0/1", "128.0.0.0/1", "2001:db8::/32")), FACTS)
+    assert ways(plan, "8.8.8.8", "2001:db8::1") == [Way.TUNNEL, Way.OUTSIDE]
+    assert [warning.code for warning in plan.warnings] == ["exclude-ignored", "exclude-ignored"]
+
+
 def test_an_include_may_cover_the_gateway() -> None:
     plan = make_plan(replace(BOTH, include=nets("203.0.113.0/24")), FACTS)
     assert plan.peers == FACTS.peers

@@ -73,10 +73,12 @@ def apply(plan: NetworkPlan) -> None:
 
 def remove() -> bool:
     """Blocks. returns: whether there was one. raises: as `apply`."""
-    if _listed() is None:
-        return False
-    _nft(["-f", "-"], f"table {TABLE}\ndelete table {TABLE}\n")
-    return True
+    return _unless_absent(["delete", "table", *TABLE.split()]) is not None
+
+
+def require() -> None:
+    """raises: ProblemError firewall-missing."""
+    _program()
 
 
 def intact(plan: NetworkPlan) -> bool:
@@ -163,16 +165,23 @@ def _stamp(plan: NetworkPlan) -> str:
 
 def _listed() -> list[dict[str, Any]] | None:
     """The rules of our table; None without one."""
+    output = _unless_absent(["-j", "list", "table", *TABLE.split()])
+    if output is None:
+        return None
+    return [entry["rule"] for entry in json.loads(output)["nftables"] if "rule" in entry]
+
+
+def _unless_absent(arguments: list[str]) -> str | None:
+    """What nft said; None when it found no table of ours."""
     try:
-        output = _nft(["-j", "list", "table", *TABLE.split()])
+        return _nft(arguments)
     except ProblemError as error:
         if any("No such file or directory" in detail for detail in error.problem.details):
             return None
         raise
-    return [entry["rule"] for entry in json.loads(output)["nftables"] if "rule" in entry]
 
 
-def _nft(arguments: list[str], input: str = "") -> str:
+def _program() -> str:
     # A service's PATH need not have the directories of administrators' programs.
     program = shutil.which("nft", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
     if program is None:
@@ -183,6 +192,11 @@ def _nft(arguments: list[str], input: str = "") -> str:
                 "Install the package nftables.",
             )
         )
+    return program
+
+
+def _nft(arguments: list[str], input: str = "") -> str:
+    program = _program()
     try:
         done = subprocess.run(
             [program, *arguments],

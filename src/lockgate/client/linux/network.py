@@ -35,8 +35,8 @@ async def apply(plan: NetworkPlan, journal: Journal) -> None:
     Journal first; then the firewall, so that nothing leaks while routes change; then device, routes, rules.
     If the first one fails, all of it is taken back. The device gets the plan's MTU, whatever `set_mtu` said.
 
-    raises: ProblemError disk-full, state-not-writable (nothing was changed); tun-gone, network-refused,
-            firewall-missing, firewall-refused.
+    raises: ProblemError firewall-missing, disk-full, state-not-writable (nothing was changed); tun-gone,
+            network-refused, firewall-refused.
     """
     await asyncio.to_thread(_apply, plan, journal)
 
@@ -56,6 +56,7 @@ async def set_mtu(plan: NetworkPlan, mtu: int) -> None:
 
 def _apply(plan: NetworkPlan, journal: Journal) -> None:
     with _one_at_a_time:
+        firewall.require()
         before = journal.get(KEY)
         wanted = sysctl.needed()
         # What the first one found is what the machine gets back.
@@ -89,7 +90,8 @@ def _undo(journal: Journal) -> tuple[list[str], list[Problem]]:
     """The firewall last: routes that are half gone let nothing out. Each step is tried, whatever became of others."""
     found: list[str] = []
     problems: list[Problem] = []
-    saved = _part(journal.get(KEY), "sysctl")
+    entry = journal.get(KEY)
+    saved = _part(entry, "sysctl")
     steps: list[Callable[[], list[str]]] = [
         routes.remove,
         lambda: ["the firewall table"] if firewall.remove() else [],
@@ -99,7 +101,9 @@ def _undo(journal: Journal) -> tuple[list[str], list[Problem]]:
         try:
             found += step()
         except ProblemError as error:
-            problems.append(error.problem)
+            # Where nothing was put in place there is no table either, and no need of the program.
+            if entry is not None or error.problem.code != "firewall-missing":
+                problems.append(error.problem)
     if not problems:
         journal.forget(KEY)
     return found, problems

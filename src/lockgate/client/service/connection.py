@@ -21,7 +21,7 @@ from lockgate.client.machine import Progress, Via
 from lockgate.client.service.clock import Clock
 from lockgate.client.service.dialer import Dialer, Expectation, Transport
 from lockgate.client.service.front import Front, Nobody
-from lockgate.client.service.hub import EdgeHub
+from lockgate.client.service.hub import EdgeGone, EdgeHub, Wire
 from lockgate.client.service.network import TunnelNetwork
 from lockgate.client.service.resume_key import ResumeKey, introduction
 from lockgate.client.service.saved_session import SavedSession, SessionStore
@@ -98,6 +98,7 @@ class Connection:
     _pause: asyncio.Task[None] | None = None
     _closing: asyncio.Task[None] | None = None
     _expiry: asyncio.TimerHandle | None = None
+    _up_since: float = 0.0  # time of the loop when the tunnel was opened last
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     # -- the machine -------------------------------------------------------------------------------
@@ -201,7 +202,11 @@ class Connection:
             )
 
             async def on_signed_in(result: Conversed) -> None:
-                self._remember(transport, key, result)
+                try:
+                    self._remember(transport, key, result)
+                except ProblemError:
+                    self._leave(transport, conversation)  # the gateway's session must not be left behind
+                    raise
                 self.happen(machine.SignedIn())
 
             wishes = Wishes(self.settings.user, self.settings.realm)
@@ -211,8 +216,17 @@ class Connection:
         finally:
             services.hub.drop_wire(transport.wire)  # unless the session has it
 
+    def _leave(self, transport: Transport, conversation: ClientConversation) -> None:
+        """Ends the session on a connection that no tunnel has yet."""
+        conversation.log_out()
+        for frame in conversation.take_frames():
+            self.services.hub.send(
+                edge_link.LinkFrame(transport.wire.conn, frame.vendor, int(frame.kind), frame.body)
+            )
+
     def _remember(self, transport: Transport, key: ResumeKey, result: Conversed) -> None:
-        """Keeps the session on disk before the gateway hears that we have it."""
+        """Keeps the session on disk before the gateway hears that we have it. ProblemError when the disk does
+        not take a new one."""
         now = self.services.clock.now()
         if self.saved is not None:
             saved = replace(self.saved, cookie=result.cookie, generation=self.saved.generation + 1)
@@ -221,7 +235,7 @@ class Connection:
                 connection=self.id,
                 uid=self.uid,
                 settings=self.settings,
-                session=random.getrandbits(62) | 1,  # noqa: S311  # a number between us and our edge
+                session=random.getrandbits(62) | 1,  # a number between us and our edge
                 generation=1,
                 cookie=result.cookie,
                 key=key.secret,
@@ -238,10 +252,23 @@ class Connection:
         saved.local, saved.tls = transport.local, transport.tls
         saved.addresses = dict(transport.addresses)
         saved.suspended = False
-        # A cookie that is not on disk is not used: after a crash the former one must still be the last.
-        self.services.store.save(saved)
+        # A cookie that is not on disk is not used: after a crash the former one must still be the last. The
+        # gateway takes that one too until the new one was used, so the tunnel need not wait for the disk.
+        if self.saved is None:
+            self.services.store.save(saved)
+        elif not self._save(saved):
+            saved.cookie = self.saved.cookie
         self.saved = saved
         self._watch_deadline()
+
+    def _save(self, saved: SavedSession) -> bool:
+        """Brings what is on disk up to date. What is there already is enough to come back with."""
+        try:
+            self.services.store.save(saved)
+        except ProblemError as error:
+            log.error("session-not-saved", connection=self.id, **error.problem.as_dict())
+            return False
+        return True
 
     async def _enter(self, transport: Transport, conversation: ClientConversation, result: Conversed) -> None:
         """Network first, then the tunnel: no packet leaves before the way is safe."""
@@ -252,10 +279,11 @@ class Connection:
         if former is not None and (former.address4, former.address6) != (config.address4, config.address6):
             log.warning("other-addresses", connection=self.id)
         await services.network.apply(self.id, config, transport)
+        said = _said_meanwhile(transport.wire, conversation)
         saved.configuration, saved.extended = result.configuration, config.extended
         saved.interface = services.network.interface
         saved.conn = transport.wire.conn
-        services.store.save(saved)
+        self._save(saved)
         tunnel = Tunnel(
             services.hub, saved.session, saved.generation, transport.wire.conn, conversation, config
         )
@@ -274,7 +302,10 @@ class Connection:
         finally:
             if udp is not None:
                 udp.close()
+        self._up_since = asyncio.get_running_loop().time()
         self.happen(machine.TunnelUp())
+        for message in said:
+            self.on_edge(message)
 
     # -- what the edge says ------------------------------------------------------------------------
 
@@ -293,7 +324,7 @@ class Connection:
                     self.happen(machine.ViaChanged(via))
             case edge_link.ConnClosed(conn, _, cause) if conn == tunnel.conn:
                 tunnel.conn = 0
-                self.happen(machine.TransportLost(cause, self.figures.peer))
+                self._lost(cause)
             case edge_link.SessionEnded(_, generation) if generation == tunnel.generation:
                 self._on_session_ended(message)
             case edge_link.PathMtu(_, mtu):
@@ -322,7 +353,11 @@ class Connection:
             over = machine.SessionOver(problems.SESSION_EXPIRED, "expired", self.figures.peer)
             self.happen(over)
         else:
-            self.happen(machine.TransportLost(message.cause.value, self.figures.peer))
+            self._lost(message.cause.value)
+
+    def _lost(self, reason: str) -> None:
+        lived = asyncio.get_running_loop().time() - self._up_since
+        self.happen(machine.TransportLost(reason, self.figures.peer, lived))
 
     def on_edge_lost(self) -> None:
         """A new edge is there: it has no tunnel yet, and needs the TUN."""
@@ -330,7 +365,7 @@ class Connection:
         if self.tunnel is not None:
             self.tunnel.conn = 0
         self.services.network.on_new_edge()
-        self.happen(machine.TransportLost("the packet process ended", self.figures.peer))
+        self._lost("the packet process ended")
 
     # -- time --------------------------------------------------------------------------------------
 
@@ -360,8 +395,7 @@ class Connection:
             self.tunnel.conn = 0
         if self.saved is not None and isinstance(self.state, machine.Suspended):
             self.saved.suspended = True
-            with contextlib.suppress(ProblemError):
-                self.services.store.save(self.saved)
+            self._save(self.saved)
 
     async def _restore_network(self) -> None:
         await self.services.network.restore(self.id)
@@ -374,14 +408,18 @@ class Connection:
 
     async def _close(self, log_out: bool) -> None:
         """Everything is given back, also when a step fails."""
-        told = False
+        told, left = False, None
         try:
             if log_out and self.tunnel is not None:
                 told = self.tunnel.log_out()
             if self.tunnel is not None:
                 self.tunnel.close()
             self.tunnel = None
-            await self.services.network.restore(self.id)
+            try:
+                await self.services.network.restore(self.id)
+            except ProblemError as error:
+                log.error("network-not-restored", connection=self.id, **error.problem.as_dict())
+                left = error.problem
             if log_out and not told and self.saved is not None:
                 await self._log_out_anew(self.saved)
         except Exception:
@@ -391,7 +429,7 @@ class Connection:
                 self._expiry.cancel()
             self.services.store.remove(self.id)
             self.saved = None
-            self.happen(machine.Closed())
+            self.happen(machine.Closed(left))
 
     async def _log_out_anew(self, saved: SavedSession) -> None:
         """The session has no connection: one is made to end it at the gateway. Best effort."""
@@ -405,13 +443,7 @@ class Connection:
                     )
 
                     async def leave(_: Conversed) -> None:
-                        conversation.log_out()
-                        for frame in conversation.take_frames():
-                            hub.send(
-                                edge_link.LinkFrame(
-                                    transport.wire.conn, frame.vendor, int(frame.kind), frame.body
-                                )
-                            )
+                        self._leave(transport, conversation)
                         raise AttemptError(problems.CANCELLED, final=True)
 
                     talk = Conversing(hub, transport.wire, conversation, Nobody(), Wishes(), leave)
@@ -464,3 +496,31 @@ class Connection:
     def background(self) -> bool:
         """Nobody sits in front of it, or whoever does may leave."""
         return self.settings.background or isinstance(self.front, Nobody)
+
+
+def _said_meanwhile(wire: Wire, conversation: ClientConversation) -> list[edge_link.FromEdge]:
+    """What came while the network was set up, for the tunnel to hear. AttemptError when the connection has
+    ended: a tunnel on it would never learn that."""
+    try:
+        said = wire.take()
+    except EdgeGone:
+        raise AttemptError(problems.EDGE_DIED, final=False, system=True) from None
+    except PeerError as error:
+        raise AttemptError(problems.server_broke_protocol(str(error)), final=False) from None
+    for message in said:
+        if isinstance(message, edge_link.ConnClosed):
+            raise _ended(said, message.cause, conversation)
+    return said
+
+
+def _ended(
+    said: list[edge_link.FromEdge], cause: str, conversation: ClientConversation
+) -> AttemptError:
+    """With the gateway's own reason if it gave one."""
+    with contextlib.suppress(PeerError):
+        for message in said:
+            if isinstance(message, edge_link.LinkFrame):
+                for event in conversation.receive(Frame(message.vendor, message.kind, message.body)):
+                    if isinstance(event, says.Fatal):
+                        return AttemptError(problems.server_ended(event.code, event.text), final=True)
+    return AttemptError(problems.server_closed(cause), final=False)

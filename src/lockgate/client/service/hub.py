@@ -17,6 +17,7 @@ from lockgate.client.service.edge_link import EdgeLink
 from lockgate.client.service.edge_process import EdgeProcess
 from lockgate.model.problem import ProblemError
 from lockgate.protocol import edge_link
+from lockgate.protocol.errors import PeerError
 
 log = structlog.get_logger("edge")
 
@@ -46,18 +47,32 @@ class Wire:
     def __init__(self, conn: int) -> None:
         self.conn = conn
         self._queue: asyncio.Queue[edge_link.FromEdge | None] = asyncio.Queue(MAX_WAITING)
+        self._flooded = False
 
     def put(self, message: edge_link.FromEdge | None) -> None:
         try:
             self._queue.put_nowait(message)
         except asyncio.QueueFull:
-            log.warning("wire-flooded", conn=self.conn)
+            if not self._flooded:
+                log.warning("wire-flooded", conn=self.conn)
+            self._flooded = True
 
     async def next(self) -> edge_link.FromEdge:
-        """Raises EdgeGone."""
-        message = await self._queue.get()
+        """Raises EdgeGone; PeerError when something had to be dropped: what is left makes no sense."""
+        return self._checked(await self._queue.get())
+
+    def take(self) -> list[edge_link.FromEdge]:
+        """What waits at this moment; raises as `next`."""
+        taken = []
+        while not self._queue.empty():
+            taken.append(self._checked(self._queue.get_nowait()))
+        return taken
+
+    def _checked(self, message: edge_link.FromEdge | None) -> edge_link.FromEdge:
         if message is None:
             raise EdgeGone
+        if self._flooded:
+            raise PeerError("it says more than anybody reads")
         return message
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 
@@ -31,6 +32,7 @@ from lockgate.client.network_plan import NetworkPlan, Peer
 from lockgate.client.plan import make_plan
 from lockgate.client.segments import Address
 from lockgate.client.service.dialer import Transport
+from lockgate.client.service.dns_health import DnsHealth
 from lockgate.client.service.hub import EdgeHub
 from lockgate.client.service.saved_session import SavedSession
 from lockgate.model.problem import ProblemError
@@ -38,6 +40,8 @@ from lockgate.protocol import edge_link
 from lockgate.protocol.pulse.config import TunnelConfig, decode_config
 
 log = structlog.get_logger("network")
+
+T = TypeVar("T")
 
 LOOK_AGAIN = 5.0  # seconds between looks without news: not everything that can be changed is told
 
@@ -77,6 +81,8 @@ class TunnelNetwork:
         self._now: _InPlace | None = None
         self._way: Way | None = None
         self._mtu = 0
+        self._dns_health = DnsHealth()
+        self._unseen = ""  # code of the problem that keeps us from seeing the network
         self._changes = asyncio.Lock()
 
     # -- what is in place --------------------------------------------------------------------------
@@ -98,6 +104,15 @@ class TunnelNetwork:
     def dns_driver(self) -> str | None:
         return self._driver.name if self._driver is not None and self._wish is not None else None
 
+    @property
+    def silent_name_servers(self) -> tuple[Address, ...]:
+        """Those of the tunnel that did not answer `ask_name_servers`."""
+        return self._dns_health.silent
+
+    async def ask_name_servers(self) -> None:
+        """Finds out which of the tunnel's name servers answer; waits a second for them at most."""
+        await self._dns_health.refresh(self._wish)
+
     # -- putting in place --------------------------------------------------------------------------
 
     async def apply(self, owner: str, config: TunnelConfig, transport: Transport) -> None:
@@ -106,7 +121,7 @@ class TunnelNetwork:
         async with self._changes:
             self._ensure_tun()
             peers = _peers(config, transport)
-            await self._put(owner, config, peers, ip_address(transport.peer_address))
+            await _to_its_end(self._put(owner, config, peers, ip_address(transport.peer_address)))
 
     async def take_up(self, owner: str, saved: SavedSession) -> None:
         """Continues with a tunnel that lives in the edge: its device is there, what else was set is checked
@@ -178,8 +193,11 @@ class TunnelNetwork:
     async def set_mtu(self, mtu: int) -> None:
         """The path takes no larger packets."""
         async with self._changes:
-            self._mtu = mtu
-            if self._now is not None:
+            before, self._mtu = self._mtu, mtu
+            if self._now is None:
+                return
+            most = self._now.plan.mtu
+            if min(mtu, most) != min(before or most, most):
                 await network.set_mtu(self._now.plan, mtu)
 
     async def repair(self) -> None:
@@ -187,7 +205,7 @@ class TunnelNetwork:
         async with self._changes:
             if self._now is not None:
                 now = self._now
-                await self._put(now.owner, now.config, now.peers, now.gateway)
+                await _to_its_end(self._put(now.owner, now.config, now.peers, now.gateway))
 
     async def restore(self, owner: str) -> None:
         """Gives the machine back; nothing happens when the owner has no tunnel here. Tries everything before
@@ -195,17 +213,20 @@ class TunnelNetwork:
         async with self._changes:
             if self._now is not None and self._now.owner != owner:
                 return
-            problem: ProblemError | None = None
-            try:
-                await self._revert_dns()
-            except ProblemError as error:
-                problem = error
-            try:
-                await network.remove(self._journal)
-            except ProblemError as error:
-                problem = problem or error
-            self._remove_device()
-            self._now, self._way, self._mtu = None, None, 0
+            await _to_its_end(self._take_away())
+
+    async def _take_away(self) -> None:
+        problem: ProblemError | None = None
+        try:
+            await self._revert_dns()
+        except ProblemError as error:
+            problem = error
+        try:
+            await network.remove(self._journal)
+        except ProblemError as error:
+            problem = problem or error
+        await asyncio.to_thread(self._remove_device)  # the kernel takes its time
+        self._now, self._way, self._mtu = None, None, 0
         if problem is not None:
             raise problem
 
@@ -237,11 +258,7 @@ class TunnelNetwork:
                     async with asyncio.timeout(LOOK_AGAIN):
                         await anext(monitor)
                 async with self._changes:
-                    try:
-                        news = await self._look()
-                    except ProblemError as error:
-                        log.error("network-not-seen", **error.problem.as_dict())
-                        continue
+                    news = await _to_its_end(self._look())
                 if news.events:
                     yield news
 
@@ -259,8 +276,15 @@ class TunnelNetwork:
                 events.append(machine.TransportLost(problems.NO_NETWORK.code, str(now.gateway)))
             else:
                 events.append(machine.PathChanged(old, new))
-        events += self._judge(now, await verify(now.plan))
-        await self._follow_interfaces(now)
+        try:
+            events += self._judge(now, await verify(now.plan))
+            await self._follow_interfaces(now)
+            self._unseen = ""
+        except ProblemError as error:
+            # What was seen of the way is told all the same.
+            if error.problem.code != self._unseen:
+                log.error("network-not-seen", **error.problem.as_dict())
+            self._unseen = error.problem.code
         await self._look_at_dns()
         return NetworkNews(now.owner, tuple(events))
 
@@ -301,6 +325,21 @@ class TunnelNetwork:
                 await self._put_dns(wish)
         except ProblemError as error:
             log.error("dns-not-mended", **error.problem.as_dict())
+
+
+async def _to_its_end(change: Coroutine[Any, Any, T]) -> T:
+    """A change of the machine that has begun is finished, and only then its caller's cancellation goes on: what
+    came after would else meet a thread that still changes things."""
+    task = asyncio.ensure_future(change)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("given-up-change-failed", reason=str(error))
+        raise
 
 
 def _words(way: Way | None) -> str:

@@ -91,4 +91,5 @@ def details(connection: Connection, network: TunnelNetwork) -> dict[str, Any]:
         "idle_limit": saved.idle if saved else None,
         "decisions": network.decisions,
         "dns_driver": network.dns_driver,
+        "dns_silent": [str(server) for server in network.silent_name_servers] if transport else [],
     }

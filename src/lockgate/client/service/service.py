@@ -165,6 +165,8 @@ class ClientService:
             if interested and caller.may_see(connection.uid):
                 caller.say(line)
         if machine.progress(connection.state) in OVER:
+            for fronted in self._fronts.values():
+                fronted.discard(connection.id)
             self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
@@ -267,14 +269,18 @@ class ClientService:
 
     async def _details(self, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:
         connection = self._find(caller, request)
-        await self._parts.hub.refresh()
+        await asyncio.gather(self._parts.hub.refresh(), self._parts.network.ask_name_servers())
         return report.details(connection, self._parts.network)
 
     async def _disconnect(self, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:
         connection = self._find(caller, request)
+        over = isinstance(connection.state, machine.Disconnected | machine.Closing)
         connection.happen(machine.UserDisconnects())
         await connection.settled(*OVER)
         self._connections.pop(connection.id, None)
+        problem = machine.problem_of(connection.state)
+        if problem is not None and not over:  # the machine is not as it was before
+            raise ProblemError(problem)
         return {"connection": connection.id}
 
     async def _suspend(self, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:
