@@ -199,18 +199,23 @@ impl Worker {
 
     /// Applies what only a client edge is given.
     fn equip(&mut self, order: ToData, now: u64) {
-        let done = match order {
-            _ if self.book.side == Side::Gateway => Err(io::Error::other("for clients only")),
+        let failed = match order {
+            _ if self.book.side == Side::Gateway => Some(Failure::StaleOrder),
             ToData::Tun { fd, takes_udp } => self
                 .set_tun(Some(fd), takes_udp)
-                .inspect_err(|_| self.book.counts.failure(Failure::TunLost)),
-            ToData::Port { session, socket } => {
-                Port::new(socket).map(|port| self.book.set_port(session, port, now))
-            }
-            _ => Ok(()),
+                .err()
+                .map(|_| Failure::TunLost),
+            ToData::Port { session, socket } => match Port::new(socket) {
+                Ok(port) => {
+                    self.book.set_port(session, port, now);
+                    None
+                }
+                Err(_) => Some(Failure::UdpReceive),
+            },
+            _ => None,
         };
-        if done.is_err() {
-            self.book.counts.failure(Failure::StaleOrder);
+        if let Some(failure) = failed {
+            self.book.counts.failure(failure);
         }
     }
 
