@@ -1,6 +1,7 @@
 //! What a client's session does beside moving packets: its socket for ESP, probes and tests over it,
 //! and telling the gateway. [`lead`](super::lead) decides, this carries out.
 
+use super::Side;
 use super::conn::{ESP_IN_USE, VENDOR};
 use super::counts::Failure;
 use super::lead::{Deed, LEFT_ESP, USES_ESP};
@@ -46,6 +47,22 @@ impl Book {
         if let Some(port) = self.ports.remove(number) {
             self.poll.remove(&port);
         }
+    }
+
+    /// Whether all that a client's TUN brings would have to wait for its connection. It then waits
+    /// in the kernel: local senders slow down by themselves, where a gateway with its many clients
+    /// has to drop.
+    pub(super) fn is_clogged(&mut self, now: u64) -> bool {
+        if self.side == Side::Gateway {
+            return false;
+        }
+        let newest = self.sessions.newest();
+        let session = newest.and_then(|slot| self.sessions.get(slot));
+        let conn = session
+            .filter(|session| !session.path.esp_alive(now))
+            .and_then(|session| session.conn);
+        conn.and_then(|(conn, _)| self.conns.get_mut(conn))
+            .is_some_and(|conn| conn.waits_to_write)
     }
 
     /// A client's session has its whole configuration: ESP may be tried.
