@@ -70,7 +70,7 @@ impl FromTun {
                 book.counts.discard(reason);
             }
             bytes += length;
-            if bytes >= BYTES || self.batch.blocked().is_some() {
+            if bytes >= BYTES || self.batch.blocked().is_some() || book.is_clogged(now) {
                 break;
             }
         }

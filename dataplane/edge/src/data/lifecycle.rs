@@ -7,17 +7,15 @@ use lockgate_dataplane::gate::Gate;
 use lockgate_dataplane::link::{EndCause, Fatal, ORPHAN_SECONDS, Rule, Sa};
 use lockgate_dataplane::network::Network;
 
-use super::conn::{Conn, ESP_IN_USE, FATAL, Flush, VENDOR};
+use super::conn::{Conn, FATAL, Flush, VENDOR};
 use super::conns::Conns;
 use super::counts::{Counts, Failure};
 use super::esp::EarlyProbe;
 use super::fatal;
-use super::lead::{Deed, LEFT_ESP, USES_ESP};
 use super::path::Path;
 use super::pending::{Message, Pending};
 use super::poll::{Interest, Poll, Token};
-use super::port::{Port, Ports, Sent};
-use super::probes;
+use super::port::Ports;
 use super::report::{Report, Up};
 use super::session::{Limits, Opening, Session};
 use super::table::Table;
@@ -207,7 +205,7 @@ impl Book {
     /// Closes what a session that has just been taken out leaves behind.
     fn dismiss(&mut self, session: &Session, cause: &'static str, fatal: Option<&Fatal>, now: u64) {
         if self.side == Side::Client {
-            self.close_port(session.esp.peer.map(|peer| peer.port));
+            self.close_port(session.esp.peer);
         }
         // A client has nothing to explain to a gateway, which keeps the session for its cookie.
         let fatal = fatal.filter(|_| self.side == Side::Gateway);
@@ -493,120 +491,6 @@ impl Book {
         let session = self.pending.session(conn);
         let slot = session.and_then(|session| self.sessions.find(session));
         self.detach(slot, None, conn, now);
-    }
-
-    /// A client's session: a socket for its ESP packets, instead of the one it had.
-    pub(super) fn set_port(&mut self, id: u64, port: Port, now: u64) {
-        let Some(slot) = self.sessions.find(id) else {
-            return self.counts.failure(Failure::StaleOrder);
-        };
-        let number = self.ports.insert(port);
-        let Some(port) = self.ports.get(number) else {
-            return;
-        };
-        let added = self.poll.add(port, Token::Port(number), Interest::Read);
-        let (Ok(()), Ok(peer)) = (added, port.connected(number)) else {
-            self.close_port(Some(number));
-            return self.counts.failure(Failure::UdpReceive);
-        };
-        let former = self.sessions.get_mut(slot).and_then(|session| {
-            if let Some(lead) = session.path.lead() {
-                lead.moved(now);
-            }
-            session.esp.peer.replace(peer)
-        });
-        self.close_port(former.map(|peer| peer.port));
-        self.refresh(slot, now);
-    }
-
-    fn close_port(&mut self, number: Option<usize>) {
-        if let Some(port) = number.and_then(|number| self.ports.remove(number)) {
-            self.poll.remove(&port);
-        }
-    }
-
-    /// A client's session has its whole configuration: ESP may be tried.
-    pub(super) fn start_esp(&mut self, id: u64, extended: bool, now: u64) {
-        let slot = self.sessions.find(id);
-        let lead = slot.and_then(|slot| self.sessions.get_mut(slot)?.path.lead());
-        match (slot, lead) {
-            (Some(slot), Some(lead)) => {
-                lead.start(extended);
-                self.refresh(slot, now);
-            }
-            _ => self.counts.failure(Failure::StaleOrder),
-        }
-    }
-
-    /// Something for the other end was too large for the path of a port.
-    pub(super) fn too_large(&mut self, port: usize, now: u64) {
-        for slot in self.sessions.slots() {
-            if let Some(session) = self.sessions.get_mut(slot)
-                && session.esp.peer.is_some_and(|peer| peer.port == port)
-                && let Some(lead) = session.path.lead()
-            {
-                lead.too_large(now);
-                self.refresh(slot, now);
-            }
-        }
-    }
-
-    /// Does what a client's session has to do now to find out about its path.
-    fn drive(&mut self, slot: usize, now: u64) {
-        loop {
-            let Some(session) = self.sessions.get_mut(slot) else {
-                return;
-            };
-            let Some(lead) = session.path.lead() else {
-                return;
-            };
-            match lead.due(now) {
-                Some(Deed::Probe) => probes::ask(session, &mut self.ports, None),
-                Some(Deed::Test(test)) => {
-                    if probes::ask(session, &mut self.ports, Some(test)) == Sent::TooLarge
-                        && let Some(lead) = session.path.lead()
-                    {
-                        lead.test_refused(now);
-                    }
-                    continue;
-                }
-                Some(Deed::Tell { uses_esp }) => {
-                    self.tell(slot, uses_esp, now);
-                    continue;
-                }
-                None => break,
-            };
-        }
-        let Some(session) = self.sessions.get_mut(slot) else {
-            return;
-        };
-        let port = session.esp.peer.map(|peer| peer.port);
-        if let Some(lead) = session.path.lead() {
-            let (mtu, may_fragment, news) = (lead.mtu(), lead.may_fragment(), lead.takes_news());
-            session.path_mtu = mtu;
-            if let Some(mtu) = news {
-                self.report.path_mtu(session.id, mtu);
-            }
-            if let Some(port) = port.and_then(|port| self.ports.get_mut(port)) {
-                port.set_may_fragment(may_fragment);
-            }
-        }
-    }
-
-    /// Tells the gateway whether ESP is in use, if there is a connection for it.
-    fn tell(&mut self, slot: usize, uses_esp: bool, now: u64) {
-        let conn = self.sessions.get(slot).and_then(|session| session.conn);
-        if let Some((conn, _)) = conn
-            && let Some(id) = self.conns.get_mut(conn).map(|conn| conn.id)
-        {
-            let body = if uses_esp { USES_ESP } else { LEFT_ESP };
-            let message = Message {
-                vendor: VENDOR,
-                kind: ESP_IN_USE,
-                body: body.to_vec(),
-            };
-            self.send(id, message, now);
-        }
     }
 
     /// Does what a session has to do now, tells a change of transport and books the next look at it.

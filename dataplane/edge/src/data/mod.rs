@@ -39,6 +39,7 @@ mod probes;
 mod record;
 mod report;
 mod session;
+mod steering;
 mod table;
 mod timers;
 mod to_tun;

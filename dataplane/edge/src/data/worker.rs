@@ -33,6 +33,8 @@ pub(super) struct Worker {
     to_tun: ToTun,
     /// The port whose full socket holds up what comes from the TUN.
     blocked: Option<usize>,
+    /// A client's connection does the same.
+    clogged: bool,
     /// More orders wait than one turn may apply.
     behind: bool,
 }
@@ -78,6 +80,7 @@ impl Worker {
             from_tun: FromTun::new(),
             to_tun: ToTun::new(),
             blocked: None,
+            clogged: false,
             behind: false,
         })
     }
@@ -136,15 +139,15 @@ impl Worker {
         }
     }
 
-    /// Stops reading the TUN while a socket is full, and goes on when it is not.
+    /// Stops reading the TUN while the socket for it is full, and goes on when it is not.
     fn hold_up(&mut self, now: u64) -> io::Result<()> {
         let gone = |port: usize| self.book.ports.get(port).is_none();
         if self.from_tun.blocked().is_some_and(gone) {
             // What waited for a socket that was replaced is lost.
             self.from_tun.flush(&mut self.book, now);
         }
-        let blocked = self.from_tun.blocked();
-        if blocked == self.blocked {
+        let (blocked, clogged) = (self.from_tun.blocked(), self.book.is_clogged(now));
+        if (blocked, clogged) == (self.blocked, self.clogged) {
             return Ok(());
         }
         for (port, interest) in [
@@ -157,7 +160,7 @@ impl Worker {
                 self.book.poll.modify(port, Token::Port(index), interest)?;
             }
         }
-        self.blocked = blocked;
+        (self.blocked, self.clogged) = (blocked, clogged);
         if let Some(device) = self.tun.device() {
             let interest = self.tun_interest();
             self.book.poll.modify(device, Token::Tun, interest)?;
@@ -166,7 +169,7 @@ impl Worker {
     }
 
     fn tun_interest(&self) -> Interest {
-        if self.blocked.is_some() {
+        if self.blocked.is_some() || self.clogged {
             Interest::Nothing
         } else {
             Interest::Read
@@ -199,18 +202,23 @@ impl Worker {
 
     /// Applies what only a client edge is given.
     fn equip(&mut self, order: ToData, now: u64) {
-        let done = match order {
-            _ if self.book.side == Side::Gateway => Err(io::Error::other("for clients only")),
+        let failed = match order {
+            _ if self.book.side == Side::Gateway => Some(Failure::StaleOrder),
             ToData::Tun { fd, takes_udp } => self
                 .set_tun(Some(fd), takes_udp)
-                .inspect_err(|_| self.book.counts.failure(Failure::TunLost)),
-            ToData::Port { session, socket } => {
-                Port::new(socket).map(|port| self.book.set_port(session, port, now))
-            }
-            _ => Ok(()),
+                .err()
+                .map(|_| Failure::TunLost),
+            ToData::Port { session, socket } => match Port::new(socket) {
+                Ok(port) => {
+                    self.book.set_port(session, port, now);
+                    None
+                }
+                Err(_) => Some(Failure::UdpReceive),
+            },
+            _ => None,
         };
-        if done.is_err() {
-            self.book.counts.failure(Failure::StaleOrder);
+        if let Some(failure) = failed {
+            self.book.counts.failure(failure);
         }
     }
 
