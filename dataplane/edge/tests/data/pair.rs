@@ -245,7 +245,9 @@ impl Pair {
         self.clock.fetch_add(ms, Ordering::SeqCst);
         // A thread may answer before it looks at what came meanwhile, but not again and again.
         let mut quiet = 0;
+        let end = Instant::now() + DEADLINE;
         while quiet < 3 {
+            assert!(Instant::now() < end, "it does not settle");
             self.client.sync();
             let up = self.relay.pump();
             self.gateway.sync();
