@@ -53,6 +53,7 @@ class OwnClient:
         return {
             "LOCKGATE_CLIENT_RUN_DIR": str(self.run_dir),
             "LOCKGATE_CLIENT_STATE_DIR": str(self.state_dir),
+            "https_proxy": "",  # of the network around the lab; `lockgate connect` would take it for ours
         }
 
     @property

@@ -184,7 +184,8 @@ class Connection:
                 self._tell("esp keys")
             case EspReady():
                 self._tell("esp ready")
-                self._in_tunnel()
+                if self._rogue.patient:
+                    self._in_tunnel()
             case SignInAcknowledged():
                 self._open_tunnel()
             case _:
@@ -209,9 +210,10 @@ class Connection:
         self._flush(Step.KEYS)
         talk.end_configuration()
         self._flush(Step.END)
+        if not self._rogue.patient:
+            self._in_tunnel()
 
     def _in_tunnel(self) -> None:
-        """The client has read everything and set up its own end."""
         self._speak(Step.TUNNEL, b"")
         if self._script.other_certificate and self._number == 1:
             raise _Over
@@ -220,7 +222,9 @@ class Connection:
 class Rogue:
     """Listens and serves until it is closed; a context manager.
 
-    drip: seconds between bytes of a script that drips.
+    drip:    seconds between bytes of a script that drips.
+    patient: what is done in the tunnel is done when the client, too, is in it; a client without ESP does not
+             tell when that is.
     """
 
     def __init__(
@@ -233,8 +237,9 @@ class Rogue:
         *,
         honest: int = 0,
         drip: float = 1.0,
+        patient: bool = False,
     ) -> None:
-        self._script, self._honest, self.drip = SCRIPTS[script], honest, drip
+        self._script, self._honest, self.drip, self.patient = SCRIPTS[script], honest, drip, patient
         self._context = server_context(certificate, key)
         self._other = other_context(certificate) if self._script.other_certificate else self._context
         self._listener = socket.create_server(

@@ -20,6 +20,9 @@ def main() -> None:
     parser.add_argument("--listen", metavar="A:P", required=True)
     parser.add_argument("--cert", type=Path, required=True)
     parser.add_argument("--key", type=Path, required=True)
+    parser.add_argument(
+        "--patient", action="store_true", help="wait for the client before deeds in the tunnel"
+    )
     parser.add_argument("names", nargs="+", metavar="NAME")
     arguments = parser.parse_args()
     address, _, first = arguments.listen.rpartition(":")
@@ -28,7 +31,8 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         rogues = []
         for port, name in enumerate(arguments.names, int(first)):
-            rogue = Rogue(address.strip("[]"), port, arguments.cert, arguments.key, name)
+            where = address.strip("[]"), port
+            rogue = Rogue(*where, arguments.cert, arguments.key, name, patient=arguments.patient)
             rogue.show = lambda line, name=name: print(f"{name}: {line}", flush=True)  # type: ignore[misc]
             rogues.append(stack.enter_context(rogue))
         print("ready", flush=True)

@@ -5,13 +5,15 @@ Only what every call needs is imported here: the first byte to the service is to
 
 from __future__ import annotations
 
+import os
 import re
 
 import click
 
 from lockgate.cli.client_option import run_dir_option
 from lockgate.cli.foreground import Foreground
-from lockgate.cli.output import StreamCommand, examples, json_option
+from lockgate.cli.output import StreamCommand, examples, json_option, warn
+from lockgate.cli.proxy_environment import proxy_for
 from lockgate.cli.terminal import Keyboard, Screen, Signals
 from lockgate.client.local_client import LocalClient
 from lockgate.model.problem import Problem, ProblemError
@@ -75,7 +77,10 @@ def _proxy(_context: click.Context, _parameter: click.Parameter, value: str | No
     help="Hash of the gateway's public key: trust this one only, whoever certified it.",
 )
 @click.option(
-    "--proxy", callback=_proxy, metavar="URL|none", help="Web proxy to go through, or none.  [default: none]"
+    "--proxy",
+    callback=_proxy,
+    metavar="URL|none",
+    help="Web proxy to go through, or none.  [default: https_proxy of the environment, with its no_proxy]",
 )
 @click.option("--no-esp", is_flag=True, help="Stay on TLS, without UDP.")
 @click.option("--background", is_flag=True, help="Return when connected; the connection stays.")
@@ -104,11 +109,16 @@ def connect(
     and wait until routes, DNS and firewall are as before; a second Ctrl-C does not wait. With --json every
     state is one JSON object on a line, and the details when connected.
 
+    A web proxy, of --proxy or the environment variables https_proxy and no_proxy, is tried first; when it does
+    not connect, the way goes directly.
+
     Exit status: 0 when you ended an established connection, or it stays in the background; 1 when it could
     not be established or was ended by something else, which is printed; 2 for wrong options; 130 for Ctrl-C
     before it was established.
     """
     keyboard = Keyboard()
+    if proxy is None:
+        proxy = proxy_for(url, os.environ, warn) or None
     optional = {"user": user, "realm": realm, "pin": pin, "proxy": proxy, "name": name}
     request: dict[str, object] = {key: value for key, value in optional.items() if value is not None}
     if ca is not None:

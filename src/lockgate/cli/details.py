@@ -54,6 +54,7 @@ def details_lines(details: Mapping[str, Any], now: float) -> list[str]:
         ("Web proxy", get("via_proxy")),
         ("Interface", _joined(get("interface"), f"MTU {get('mtu')}" if get("mtu") else None)),
         ("DNS", _list(get("dns"))),
+        ("DNS, silent", _list(get("dns_silent"))),
         ("Search", _list(get("search_domains"))),
         ("Through tunnel", "everything" if get("full_tunnel") else _list(get("split_include"))),
         ("Not through it", _list(get("split_exclude"))),

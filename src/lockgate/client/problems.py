@@ -117,7 +117,7 @@ def dial_failed(cause: DialFailure, detail: str, host: str) -> Problem:
             return Problem(
                 "certificate-changed",
                 f"{host} presents another key than the one expected. Somebody may be listening in.",
-                "Do not go on unless the gateway's administrator confirms the new key.",
+                "Do not go on unless the gateway's administrator confirms the new key; then give it with --pin.",
             )
         case DialFailure.HTTP_STATUS | DialFailure.HTTP:
             return Problem(

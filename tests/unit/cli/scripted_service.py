@@ -168,6 +168,7 @@ class Process:
     def __init__(self, words: tuple[str, ...], run_dir: Path, stdin: bytes | None, terminal: bool) -> None:
         command = [sys.executable, "-c", PROGRAM, *words]
         environment = os.environ | {"LOCKGATE_CLIENT_RUN_DIR": str(run_dir), "COLUMNS": "100", "LINES": "40"}
+        environment["https_proxy"] = ""
         self.shown = ""
         self.master = self.slave = -1
         if terminal:

@@ -23,6 +23,10 @@ MAX_ADDRESSES = 16
 UDP_BUFFER = 4 << 20
 """Bytes. One fast flow fills the default buffers within a millisecond and collapses."""
 
+SEGMENT = {4: 1280 - 40, 6: 1280 - 60}
+"""Bytes of the largest TCP segment, ours and theirs, by IP version. Every path takes packets of 1280 bytes (RFC 8200,
+section 5); where a larger one is lost without a word, TCP would wait for ever."""
+
 _SO_MARK, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 36, 32, 33  # asm-generic/socket.h
 
 
@@ -54,7 +58,7 @@ async def connect_tcp(
     addresses: at least one.
     mark:      for SO_MARK; 0 sets none (then no right is needed).
     timeout:   seconds, for all of it.
-    returns:   a connected socket with TCP_NODELAY.
+    returns:   a connected socket with TCP_NODELAY and SEGMENT.
     raises:    ProblemError no-network (no way to any of them), connection-refused (one said no),
                connect-timeout (nothing heard), mark-refused; the details name each address.
     """
@@ -138,6 +142,7 @@ async def _attempt(address: Address, port: int, mark: int) -> socket.socket | OS
         return error
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT[address.version])
         await asyncio.get_running_loop().sock_connect(sock, (str(address), port))
     except OSError as error:
         sock.close()

@@ -33,7 +33,8 @@ GROUP = "lockgate"
 that any user with a shell is too many."""
 
 LINE_LIMIT = 256 << 10  # bytes of a request; the longest carries a CA file
-MAX_CALLERS = 64
+MAX_CALLERS = 64  # beside root's
+MAX_CALLERS_OF_ONE = 32  # of one account
 MAX_REQUESTS = 32  # of one caller, waiting for their answers
 WRITE_LIMIT = 1 << 20  # bytes that may wait for a caller that does not read
 
@@ -138,6 +139,7 @@ class LocalApi:
     def __init__(self, path: Path, operations: Mapping[str, Operation]) -> None:
         self._path, self._operations = path, operations
         self.callers: set[Caller] = set()
+        self._refused: set[int] = set()
         self._left: Callable[[Caller], None] = lambda caller: None
 
     def on_leave(self, call: Callable[[Caller], None]) -> None:
@@ -162,9 +164,11 @@ class LocalApi:
         caller = Caller(struct.unpack("3i", credentials)[1], writer)
         refusal = None
         if not is_allowed(caller.uid):
-            log.warning("caller-refused", uid=caller.uid)
+            if caller.uid not in self._refused:  # once: who may not do anything may not fill the log either
+                log.warning("caller-refused", uid=caller.uid)
+                self._refused.add(caller.uid)
             refusal = _NOT_ALLOWED
-        elif len(self.callers) >= MAX_CALLERS:
+        elif not self._has_room(caller.uid):
             refusal = _BUSY
         if refusal is not None:
             caller.say({"id": None, "error": refusal.as_dict()})
@@ -190,6 +194,12 @@ class LocalApi:
             self._left(caller)
             writer.close()
 
+    def _has_room(self, uid: int) -> bool:
+        """Nobody can keep the others out, and nobody keeps root out."""
+        if sum(caller.uid == uid for caller in self.callers) >= MAX_CALLERS_OF_ONE:
+            return False
+        return uid == 0 or len(self.callers) < MAX_CALLERS
+
     async def _answer(self, caller: Caller, line: bytes, room: asyncio.Semaphore) -> None:
         number: object = None
         try:
@@ -197,7 +207,7 @@ class LocalApi:
                 request = json.loads(line)
                 number = request.get("id")
                 operation = self._operations[request["op"]]
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise ProblemError(_BAD) from None
             caller.say({"id": number, "result": await operation(caller, request)})
         except ProblemError as error:

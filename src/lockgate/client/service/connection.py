@@ -192,7 +192,7 @@ class Connection:
         if resumed is not None and resumed.deadline and resumed.deadline <= services.clock.now():
             raise AttemptError(problems.SESSION_EXPIRED, final=True)
         expected = resumed.expected() if resumed is not None else Expectation()
-        transport = await services.dialer.open(self.settings, expected, self.front)
+        transport = await services.dialer.open(self.settings, expected, self.front, self.uid)
         try:
             self.figures.tls = transport.tls
             self.happen(machine.TransportOpened(transport.peer, transport.proxy))
@@ -250,7 +250,7 @@ class Connection:
         saved.deadline = now + result.remaining if result.remaining else 0.0
         saved.peer, saved.proxy = transport.peer, transport.proxy
         saved.local, saved.tls = transport.local, transport.tls
-        saved.addresses = dict(transport.addresses)
+        saved.addresses |= transport.addresses
         saved.suspended = False
         # A cookie that is not on disk is not used: after a crash the former one must still be the last. The
         # gateway takes that one too until the new one was used, so the tunnel need not wait for the disk.
@@ -278,7 +278,7 @@ class Connection:
         former = self.tunnel.config if self.tunnel is not None else None
         if former is not None and (former.address4, former.address6) != (config.address4, config.address6):
             log.warning("other-addresses", connection=self.id)
-        await services.network.apply(self.id, config, transport)
+        await services.network.apply(self.id, config, transport, saved)
         said = _said_meanwhile(transport.wire, conversation)
         saved.configuration, saved.extended = result.configuration, config.extended
         saved.interface = services.network.interface
@@ -427,7 +427,10 @@ class Connection:
         finally:
             if self._expiry is not None:
                 self._expiry.cancel()
-            self.services.store.remove(self.id)
+            try:
+                self.services.store.remove(self.id)
+            except OSError as error:
+                log.error("session-not-forgotten", connection=self.id, reason=error.strerror)
             self.saved = None
             self.happen(machine.Closed(left))
 
@@ -436,7 +439,9 @@ class Connection:
         hub = self.services.hub
         try:
             async with asyncio.timeout(CLOSE_PATIENCE):
-                transport = await self.services.dialer.open(self.settings, saved.expected(), Nobody())
+                transport = await self.services.dialer.open(
+                    self.settings, saved.expected(), Nobody(), self.uid
+                )
                 try:
                     conversation = ClientConversation(
                         introduction(ResumeKey(saved.key), transport, saved.cookie)
@@ -513,9 +518,7 @@ def _said_meanwhile(wire: Wire, conversation: ClientConversation) -> list[edge_l
     return said
 
 
-def _ended(
-    said: list[edge_link.FromEdge], cause: str, conversation: ClientConversation
-) -> AttemptError:
+def _ended(said: list[edge_link.FromEdge], cause: str, conversation: ClientConversation) -> AttemptError:
     """With the gateway's own reason if it gave one."""
     with contextlib.suppress(PeerError):
         for message in said:

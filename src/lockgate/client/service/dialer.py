@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import structlog
 
 from lockgate.client import problems
-from lockgate.client.linux.resolve import prefer, resolve
-from lockgate.client.linux.sockets import MARK, connect_tcp
-from lockgate.client.segments import Address
 from lockgate.client.service.front import Cancelled, Front, FrontGone
 from lockgate.client.service.hub import EdgeGone, EdgeHub, Wire
 from lockgate.client.service.resume_key import user_agent
 from lockgate.client.service.sign_in import AttemptError
+from lockgate.client.service.tcp import Pinned, connect, connect_through
 from lockgate.client.service.trust import KnownHosts, SystemRoots, describe
 from lockgate.client.settings import ConnectionSettings
 from lockgate.model.problem import ProblemError
 from lockgate.protocol import edge_link
 from lockgate.protocol.edge_link import DialFailure
-from lockgate.protocol.errors import PeerError
 from lockgate.protocol.gateway_url import GatewayUrl
-from lockgate.protocol.http_connect import AnswerReader, Connected, ConnectRequest, NeedsCredentials
 from lockgate.protocol.secret import Secret
 
 log = structlog.get_logger("dialer")
 
-CONNECT_PATIENCE = 10.0  # seconds for TCP, all addresses together
-PROXY_PATIENCE = 10.0  # seconds for the proxy's answer
 DIAL_PATIENCE = 20.0  # seconds for the edge's word; its own limit is 15
 
 # What a person may accept: the chain or the dates are in doubt. Another name or key never.
@@ -47,10 +38,8 @@ _PASSING = {
 }
 # Dates were right at the session's sign-in: somebody set this machine's clock, and may set it right.
 _OF_THE_CLOCK = {DialFailure.EXPIRED, DialFailure.NOT_YET_VALID}
-
-
-Pinned: TypeAlias = Mapping[str, tuple[Address, ...]]
-"""Addresses of the names that a connection needs, the one that worked last in front."""
+# Between us and the gateway stands the proxy: it may be the one that spoils this.
+_OF_THE_PROXY = {DialFailure.TLS, DialFailure.CLOSED, DialFailure.TIMEOUT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,53 +74,64 @@ class Dialer:
     def __init__(self, hub: EdgeHub, known: KnownHosts, roots: SystemRoots) -> None:
         self._hub, self._known, self._roots = hub, known, roots
 
-    async def open(self, settings: ConnectionSettings, expected: Expectation, front: Front) -> Transport:
-        """A transport to the gateway of `settings`, through its proxy first."""
+    async def open(
+        self, settings: ConnectionSettings, expected: Expectation, front: Front, uid: int
+    ) -> Transport:
+        """A transport to the gateway of `settings`, through its proxy first. uid: whose decisions count."""
         if settings.proxy:
             try:
-                return await self._through(settings, settings.proxy, expected, front)
+                return await self._through(settings, settings.proxy, expected, front, uid)
             except AttemptError as error:
                 if error.problem.code != "proxy-failed":
                     raise
                 log.warning("proxy-failed", proxy=settings.proxy, reason=error.problem.summary)
-        return await self._through(settings, "", expected, front)
+        return await self._through(settings, "", expected, front, uid)
 
     async def _through(
-        self, settings: ConnectionSettings, proxy: str, expected: Expectation, front: Front
+        self, settings: ConnectionSettings, proxy: str, expected: Expectation, front: Front, uid: int
     ) -> Transport:
         server = settings.server
         host = f"{server.host}:{server.port}"
-        roots, wanted = self._trust(settings, host, expected)
-        while True:
-            answer = await self._dial(server, proxy, roots, wanted, expected.addresses)
-            if isinstance(answer, Transport):
-                break
-            if not await self._accepts(settings, host, answer, front, first=not wanted):
-                passing = _PASSING | _OF_THE_CLOCK if expected.pin else _PASSING
-                raise AttemptError(
-                    problems.dial_failed(answer.cause, answer.detail, server.host),
-                    final=answer.cause not in passing,
-                )
-            roots, wanted = (), answer.pin
-            self._known.accepted(host, answer.pin)
+        roots, wanted, remembered = self._trust(settings, host, expected, uid)
+        answer = await self._dial(server, proxy, roots, wanted, expected.addresses)
+        if remembered and _is(answer, DialFailure.PIN_MISMATCH):
+            # A key that the user once accepted gives way to a certificate that needs nobody's word; to
+            # another one that does, never.
+            roots = self._roots.get()
+            better = await self._dial(server, proxy, roots, b"", expected.addresses)
+            answer = better if isinstance(better, Transport) else answer
+        elif isinstance(answer, edge_link.DialFailed) and not wanted:
+            failure = answer
+            if await self._accepts(settings, host, failure, front, uid):
+                self._known.accepted(host, failure.pin, uid)
+                roots = ()
+                answer = await self._dial(server, proxy, roots, failure.pin, expected.addresses)
+        if isinstance(answer, edge_link.DialFailed):
+            if proxy and answer.cause in _OF_THE_PROXY:
+                raise AttemptError(problems.proxy_failed(proxy, answer.detail), final=False)
+            passing = _PASSING | _OF_THE_CLOCK if expected.pin else _PASSING
+            raise AttemptError(
+                problems.dial_failed(answer.cause, answer.detail, server.host),
+                final=answer.cause not in passing,
+            )
         if roots and not settings.roots:
             with contextlib.suppress(ProblemError):
                 self._known.verified(host)
         return answer
 
     def _trust(
-        self, settings: ConnectionSettings, host: str, expected: Expectation
-    ) -> tuple[tuple[bytes, ...], bytes]:
-        """Roots and pin of a dial."""
+        self, settings: ConnectionSettings, host: str, expected: Expectation, uid: int
+    ) -> tuple[tuple[bytes, ...], bytes, bool]:
+        """Roots and pin of a dial, and whether the pin is one that the user accepted earlier."""
         roots = settings.roots or self._roots.get()
         if expected.pin:  # a session: the same key as at its sign-in, and still good by itself if it was
-            return (roots if expected.verified else ()), expected.pin
+            return (roots if expected.verified else ()), expected.pin, False
         if settings.pin:
-            return (settings.roots if settings.roots else ()), settings.pin
-        known = self._known.get(host)
+            return settings.roots, settings.pin, False
+        known = self._known.get(host, uid)
         if known is not None and known.pin and not settings.roots:
-            return (), known.pin
-        return roots, b""
+            return (), known.pin, True
+        return roots, b"", False
 
     async def _accepts(
         self,
@@ -139,15 +139,13 @@ class Dialer:
         host: str,
         failure: edge_link.DialFailed,
         front: Front,
-        *,
-        first: bool,
+        uid: int,
     ) -> bool:
         """Asks the user about a certificate, where that is allowed: never for a host that was verified
-        before, never instead of a key that was expected."""
-        known = self._known.get(host)
+        before."""
+        known = self._known.get(host, uid)
         allowed = (
-            first
-            and settings.trust_prompt
+            settings.trust_prompt
             and not settings.roots
             and failure.cause in _ACCEPTABLE
             and failure.pin
@@ -169,13 +167,17 @@ class Dialer:
         pinned: Pinned,
     ) -> Transport | edge_link.DialFailed:
         if proxy:
-            sock, addresses = await self._tcp_by_proxy(server, proxy, pinned)
+            sock, addresses = await connect_through(server, proxy, pinned)
         else:
-            sock, addresses = await self._tcp(server.host, server.port, pinned)
+            sock, addresses = await connect(server.host, server.port, pinned)
+        try:
+            peer, local = sock.getpeername(), sock.getsockname()
+        except OSError as error:  # it was reset already
+            sock.close()
+            raise AttemptError(problems.server_closed(str(error)), final=False) from None
         wire = self._hub.new_wire()
         done = False
         try:
-            peer, local = sock.getpeername(), sock.getsockname()
             self._hub.send(
                 edge_link.Dial(
                     conn=wire.conn,
@@ -219,47 +221,9 @@ class Dialer:
             if not done:
                 self._hub.drop_wire(wire)
 
-    async def _tcp(self, host: str, port: int, pinned: Pinned) -> tuple[socket.socket, Pinned]:
-        try:
-            addresses = pinned.get(host) or await resolve(host)
-            connected = await connect_tcp(addresses, port, MARK, timeout=CONNECT_PATIENCE)
-        except ProblemError as error:
-            raise AttemptError(
-                error.problem, final=False, system=error.problem.code == "no-network"
-            ) from None
-        return connected.sock, {host: prefer(addresses, connected.peer[0])}
 
-    async def _tcp_by_proxy(
-        self, server: GatewayUrl, proxy: str, pinned: Pinned
-    ) -> tuple[socket.socket, Pinned]:
-        host, _, port = proxy.rpartition(":")
-        try:
-            name = host.removeprefix("[").removesuffix("]")
-            sock, addresses = await self._tcp(name, int(port), pinned)
-        except AttemptError as error:
-            raise AttemptError(problems.proxy_failed(proxy, error.problem.summary), final=False) from None
-        loop = asyncio.get_running_loop()
-        reader = AnswerReader()
-        try:
-            async with asyncio.timeout(PROXY_PATIENCE):
-                await loop.sock_sendall(sock, ConnectRequest(server.host, server.port, None).encode())
-                while (answer := reader.result) is None:
-                    data = await loop.sock_recv(sock, 4096)
-                    if not data:
-                        raise PeerError("it closed the connection")
-                    reader.feed(data)
-        except (PeerError, OSError, TimeoutError) as error:
-            sock.close()
-            reason = "it does not answer" if isinstance(error, TimeoutError) else str(error)
-            raise AttemptError(problems.proxy_failed(proxy, reason), final=False) from None
-        if not isinstance(answer, Connected):
-            sock.close()
-            if isinstance(answer, NeedsCredentials):
-                reason = "it wants a user name and a password"
-            else:
-                reason = f"it answered {answer.status} {answer.reason}".rstrip()
-            raise AttemptError(problems.proxy_failed(proxy, reason), final=False)
-        return sock, addresses
+def _is(answer: Transport | edge_link.DialFailed, cause: DialFailure) -> bool:
+    return isinstance(answer, edge_link.DialFailed) and answer.cause is cause
 
 
 def _plain(name: tuple[str, int]) -> tuple[str, int]:

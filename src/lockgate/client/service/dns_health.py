@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from lockgate.client.linux import dns
 from lockgate.client.linux.dns import DnsWish, Health, ServerHealth
 
-PATIENCE = 1.0  # seconds; who looks waits for them
+ROUNDS = (0.4, 0.6)  # seconds that each round waits, as long as somebody is silent: who looks waits for them
 FRESH = 10.0  # seconds that an answer counts: details are looked at every second
 
-Probe = Callable[[Sequence[dns.Address], str], Awaitable[Sequence[ServerHealth]]]
+Probe = Callable[[Sequence[dns.Address], float, str], Awaitable[Sequence[ServerHealth]]]
 
 
-async def _probe(servers: Sequence[dns.Address], interface: str) -> Sequence[ServerHealth]:
-    return await dns.probe(servers, PATIENCE, interface=interface)
+async def _probe(servers: Sequence[dns.Address], patience: float, interface: str) -> Sequence[ServerHealth]:
+    return await dns.probe(servers, patience, interface=interface)
 
 
 class DnsHealth:
@@ -31,7 +31,7 @@ class DnsHealth:
         self.silent: tuple[dns.Address, ...] = ()
 
     async def refresh(self, wish: DnsWish | None) -> None:
-        """Asks the servers of `wish`, unless that was just done; takes PATIENCE at most."""
+        """Asks the servers of `wish`, unless that was just done; takes no longer than the ROUNDS."""
         now = asyncio.get_running_loop().time()
         if wish == self._wish and now < self._fresh_until:
             return
@@ -41,6 +41,11 @@ class DnsHealth:
         self._wish, self._fresh_until = wish, now + FRESH
         if wish is None:
             return
-        found = await self._probe(wish.servers, wish.interface)
+        silent = wish.servers
+        for patience in ROUNDS:  # one datagram may be lost
+            found = await self._probe(silent, patience, wish.interface)
+            silent = tuple(each.server for each in found if each.health is not Health.ANSWERS)
+            if not silent:
+                break
         if wish == self._wish:
-            self.silent = tuple(each.server for each in found if each.health is not Health.ANSWERS)
+            self.silent = silent

@@ -168,7 +168,7 @@ def living_edge(run_directory: Path) -> int | None:
         pid, started = int(words[0]), words[1]
     except (OSError, ValueError, IndexError):
         return None
-    return pid if _start_time(pid) == started else None
+    return pid if started and _start_time(pid) == started else None
 
 
 def end_edge(run_directory: Path) -> bool:
@@ -180,6 +180,8 @@ def end_edge(run_directory: Path) -> bool:
     with contextlib.suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
+            if living_edge(run_directory) != pid:  # now that it cannot become another process
+                return False
             signal.pidfd_send_signal(descriptor, signal.SIGTERM)
             ended, _, _ = select.select([descriptor], [], [], STOP_PATIENCE)
             if not ended:

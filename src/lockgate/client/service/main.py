@@ -73,7 +73,8 @@ async def _main(state_directory: Path, run_directory: Path) -> None:
     if living_edge(run_directory) is not None:
         with contextlib.suppress(ProblemError, PeerError, OSError):
             hello = await hub.start()
-    if hello is None or not hello.sessions:
+    known = {saved.session for saved in store.load_all()}
+    if hello is None or not any(state.session in known for state in hello.sessions):
         # Nobody uses what an earlier service may have left.
         for line in await asyncio.to_thread(reset, state_directory):
             log.info("undone", what=line)

@@ -35,6 +35,7 @@ from lockgate.client.service.dialer import Transport
 from lockgate.client.service.dns_health import DnsHealth
 from lockgate.client.service.hub import EdgeHub
 from lockgate.client.service.saved_session import SavedSession
+from lockgate.client.service.tcp import endpoints, gateways
 from lockgate.model.problem import ProblemError
 from lockgate.protocol import edge_link
 from lockgate.protocol.pulse.config import TunnelConfig, decode_config
@@ -88,6 +89,11 @@ class TunnelNetwork:
     # -- what is in place --------------------------------------------------------------------------
 
     @property
+    def owner(self) -> str:
+        """The connection whose tunnel it is, or empty."""
+        return self._now.owner if self._now is not None else ""
+
+    @property
     def interface(self) -> str:
         """Name of the tunnel's device, or empty."""
         return self._tun.name if self._tun is not None else self._tun_taken_over[0]
@@ -115,12 +121,14 @@ class TunnelNetwork:
 
     # -- putting in place --------------------------------------------------------------------------
 
-    async def apply(self, owner: str, config: TunnelConfig, transport: Transport) -> None:
+    async def apply(
+        self, owner: str, config: TunnelConfig, transport: Transport, saved: SavedSession
+    ) -> None:
         """Everything for this configuration, over whatever the owner had before. Raises ProblemError; what
         was in place before stays then."""
         async with self._changes:
             self._ensure_tun()
-            peers = _peers(config, transport)
+            peers = _peers(config, saved)
             await _to_its_end(self._put(owner, config, peers, ip_address(transport.peer_address)))
 
     async def take_up(self, owner: str, saved: SavedSession) -> None:
@@ -130,10 +138,9 @@ class TunnelNetwork:
             config = decode_config(saved.configuration)
             with contextlib.suppress(OSError):
                 self._tun_taken_over = (saved.interface, socket.if_nametoindex(saved.interface))
-            address, _, port = saved.peer.rpartition(":")
+            address = saved.peer.rpartition(":")[0]
             gateway = ip_address(address.removeprefix("[").removesuffix("]"))
-            peers = _all_peers(config, (gateway, *sum(saved.addresses.values(), ())), int(port), saved.proxy)
-            await self._put(owner, config, peers, gateway)
+            await self._put(owner, config, _peers(config, saved), gateway)
 
     def _ensure_tun(self) -> None:
         if self._tun is None and not self._tun_taken_over[0]:
@@ -346,16 +353,10 @@ def _words(way: Way | None) -> str:
     return f"{way.source} on {way.interface}" if way is not None else "no way"
 
 
-def _peers(config: TunnelConfig, transport: Transport) -> tuple[Peer, ...]:
-    addresses = (ip_address(transport.peer_address), *sum(transport.addresses.values(), ()))
-    return _all_peers(config, addresses, transport.peer_port, transport.proxy)
-
-
-def _all_peers(
-    config: TunnelConfig, addresses: tuple[Address, ...], port: int, proxy: str
-) -> tuple[Peer, ...]:
+def _peers(config: TunnelConfig, saved: SavedSession) -> tuple[Peer, ...]:
     """All endpoints that our own sockets may talk to while the session lives."""
-    found = [Peer(address, port, "tcp") for address in addresses]
-    if config.esp is not None and not proxy:
-        found += [Peer(address, config.esp.port, "udp") for address in addresses]
+    found = [Peer(address, port, "tcp") for address, port in endpoints(saved.settings, saved.addresses)]
+    if config.esp is not None:
+        port = config.esp.port
+        found += [Peer(address, port, "udp") for address, _ in gateways(saved.settings, saved.addresses)]
     return tuple(dict.fromkeys(found))

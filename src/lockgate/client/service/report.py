@@ -64,6 +64,9 @@ def details(connection: Connection, network: TunnelNetwork) -> dict[str, Any]:
     now, traffic, transport = connection.services.clock.now(), figures.total(), _transport(connection)
     tunnel = connection.tunnel
     version, cipher, group = figures.tls
+    owner = (
+        network.owner == connection.id
+    )  # else what is in place is another connection's, perhaps another user's
     return {
         **status(connection),
         "vpn_type": {"esp": "ESP", "tls": "SSL"}.get(transport or ""),
@@ -83,13 +86,13 @@ def details(connection: Connection, network: TunnelNetwork) -> dict[str, Any]:
         "packets_dropped": traffic.dropped,
         "peer": figures.peer,
         "via_proxy": f"http://{figures.proxy}/" if figures.proxy else None,
-        "interface": network.interface or None,
+        "interface": (network.interface or None) if owner else None,
         "source": "User",
         "tls": {"version": version, "cipher": cipher, "group": group},
         "esp_suite": tunnel.suite.value if tunnel and tunnel.suite and tunnel.esp_started else None,
         "reconnects": figures.reconnects,
         "idle_limit": saved.idle if saved else None,
-        "decisions": network.decisions,
-        "dns_driver": network.dns_driver,
-        "dns_silent": [str(server) for server in network.silent_name_servers] if transport else [],
+        "decisions": network.decisions if owner else [],
+        "dns_driver": network.dns_driver if owner else None,
+        "dns_silent": [str(server) for server in network.silent_name_servers] if transport and owner else [],
     }

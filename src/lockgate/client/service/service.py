@@ -24,8 +24,9 @@ from lockgate.client.service.front import Nobody
 from lockgate.client.service.hub import EdgeHub
 from lockgate.client.service.network import NetworkNews, TunnelNetwork
 from lockgate.client.service.saved_session import SessionStore
-from lockgate.client.settings import ConnectionSettings, parse_settings
+from lockgate.client.settings import parse_settings
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.protocol import edge_link
 from lockgate.protocol.errors import PeerError
 
 log = structlog.get_logger("service")
@@ -123,6 +124,11 @@ class ClientService:
                 log.error("session-not-taken-up", connection=connection.id, reason=str(error))
                 connection.take_up(saved, None)
             log.info("session-taken-up", connection=connection.id, live=state is not None)
+        known = {connection.saved.session for connection in self._connections.values() if connection.saved}
+        for session in live.keys() - known:
+            # Nobody could steer, see or end it.
+            log.warning("tunnel-without-session")
+            self._parts.hub.send(edge_link.CloseSession(session=session, fatal=None))
 
     async def watch_machine(self) -> None:
         """Tells connections about the network, until cancelled."""
@@ -197,7 +203,7 @@ class ClientService:
 
     async def _connect(self, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:
         settings = parse_settings(dict(request))
-        self._make_room(settings)
+        self._make_room(caller)
         identity = secrets.token_hex(4)
         connection = Connection(identity, caller.uid, settings, self._services)
         connection.front = CallerFront(caller, identity)
@@ -207,12 +213,15 @@ class ClientService:
         asyncio.get_running_loop().call_soon(connection.happen, machine.UserConnects())
         return {"connection": identity}
 
-    def _make_room(self, settings: ConnectionSettings) -> None:
+    def _make_room(self, caller: Caller) -> None:
         """One tunnel at a time (CON-10): a second would take the first one's routes."""
         for connection in list(self._connections.values()):
             if machine.progress(connection.state) is Progress.FAILED:
-                self._connections.pop(connection.id, None)
+                if connection.uid == caller.uid:
+                    self._connections.pop(connection.id, None)
                 continue
+            if not caller.may_see(connection.uid):
+                raise ProblemError(_TAKEN)
             raise ProblemError(
                 Problem(
                     "already-connected",
@@ -321,6 +330,13 @@ class ClientService:
         self.keep_tunnels = request.get("keep") is True
         asyncio.get_running_loop().call_later(0.05, self._stop)  # after the answer is on its way
         return {}
+
+
+_TAKEN = Problem(
+    "already-connected",
+    "Another user of this machine has a connection, and there can be one at a time.",
+    "Connect when it has ended; the administrator of this machine can see and end it.",
+)
 
 
 def _only_root(caller: Caller) -> None:

@@ -7,6 +7,7 @@ front. It knows nothing of networks and states.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,7 @@ class Conversing:
         self._result: Conversed | None = None
         self._user, self._realm = wishes.user, wishes.realm
         self._realm_told = self._user_told = False
+        self._until = math.inf  # time of the loop by which the configuration must be there
         self._complaint = ""  # about the last answer, shown with the question when it is asked again
 
     async def run(self) -> Conversed:
@@ -101,7 +103,8 @@ class Conversing:
     async def _next_frame(self) -> Frame:
         while True:
             try:
-                async with asyncio.timeout(SERVER_PATIENCE):
+                now = asyncio.get_running_loop().time()
+                async with asyncio.timeout_at(min(now + SERVER_PATIENCE, self._until)):
                     message = await self._wire.next()
             except TimeoutError:
                 raise AttemptError(problems.SERVER_SILENT, final=False) from None
@@ -123,6 +126,7 @@ class Conversing:
         """Acts on one event; True when the configuration is complete."""
         match event:
             case says.SignedIn(cookie, remaining, idle):
+                self._until = asyncio.get_running_loop().time() + CONFIGURATION_PATIENCE
                 self._result = Conversed(cookie, remaining, idle, self._user, self._realm)
                 # The cookie is on disk before the gateway takes it for ours: a crash loses no session.
                 await self._on_signed_in(self._result)

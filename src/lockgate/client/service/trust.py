@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 from dataclasses import dataclass
@@ -38,8 +39,9 @@ class SystemRoots:
             roots = []
             for piece in Path(path).read_text(errors="replace").split(begin)[1:]:
                 body, closed, _ = piece.partition(end)
-                if closed:
-                    roots.append(ssl.PEM_cert_to_DER_cert(begin + body + end))
+                with contextlib.suppress(ValueError):  # one damaged entry is no reason to trust nobody
+                    if closed:
+                        roots.append(ssl.PEM_cert_to_DER_cert(begin + body + end))
             self._roots, self._stamp = tuple(roots[: edge_link.MAX_ROOTS]), stamp
         return self._roots
 
@@ -53,8 +55,9 @@ class Known:
 
 
 class KnownHosts:
-    """Remembers hosts by "host:port" across restarts. One host has at most one accepted key; a host that
-    was verified once is never offered for acceptance again."""
+    """Remembers hosts by "host:port" across restarts. One host has at most one accepted key for each account,
+    since nobody is to trust what another one clicked away; a host that was verified once is never offered for
+    acceptance again, to nobody. Root is the account that none is named for."""
 
     def __init__(self, state_directory: Path) -> None:
         self._path = state_directory / KNOWN_HOSTS
@@ -66,17 +69,19 @@ class KnownHosts:
         except (ValueError, KeyError, TypeError, AttributeError):
             self._hosts = {}  # a damaged file means asking again, never trusting more
 
-    def get(self, host: str) -> Known | None:
-        return self._hosts.get(host)
+    def get(self, host: str, uid: int = 0) -> Known | None:
+        """What counts for an account."""
+        known = self._hosts.get(host)
+        return known if known is not None and known.verified else self._hosts.get(_for(host, uid))
 
     def verified(self, host: str) -> None:
         """The certificate was good by itself."""
         if self._hosts.get(host) != Known(True):
             self._set(host, Known(True))
 
-    def accepted(self, host: str, pin: bytes) -> None:
+    def accepted(self, host: str, pin: bytes, uid: int = 0) -> None:
         """The user accepted this key."""
-        self._set(host, Known(False, pin))
+        self._set(_for(host, uid), Known(False, pin))
 
     def _set(self, host: str, known: Known) -> None:
         self._hosts.pop(host, None)
@@ -87,6 +92,10 @@ class KnownHosts:
             name: {"verified": entry.verified, "pin": entry.pin.hex()} for name, entry in self._hosts.items()
         }
         write_private(self._path, json.dumps(document, indent=1))
+
+
+def _for(host: str, uid: int) -> str:
+    return f"{host} {uid}" if uid else host
 
 
 def describe(failure: edge_link.DialFailed) -> dict[str, object]:

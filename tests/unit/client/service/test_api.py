@@ -148,7 +148,20 @@ def test_answers_carry_the_number_of_their_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"{", b"[]", b"7", b"null", b'"echo"', b"{}", b'{"op": []}', b'{"op": "nothing"}', b"\xff"]
+    "line",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b"null",
+        b'"echo"',
+        b"{}",
+        b'{"op": []}',
+        b'{"op": "nothing"}',
+        b"\xff",
+        b"[" * 99999,
+    ],
 )
 def test_nonsense_is_answered_and_the_socket_lives_on(tmp_path: Path, line: bytes) -> None:
     async def work(service: Service) -> None:
@@ -180,7 +193,7 @@ def test_a_line_that_is_too_long_ends_the_caller_alone(tmp_path: Path) -> None:
 
 
 def test_only_so_many_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "MAX_CALLERS", 2)
+    monkeypatch.setattr(api, "MAX_CALLERS_OF_ONE", 2)
 
     async def work(service: Service) -> None:
         async with service.caller() as one, service.caller() as two:

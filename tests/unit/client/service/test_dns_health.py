@@ -16,13 +16,17 @@ OTHER = DnsWish((TWO,), (), False, "lockgate0", 7)
 
 
 class Servers:
-    """Answer as told; `asked` counts the rounds."""
+    """Answer as told, or from the second question on; `asked` counts the questions."""
 
-    def __init__(self, *answering: Address) -> None:
-        self.answering, self.asked = answering, 0
+    def __init__(self, *answering: Address, slow: Address | None = None) -> None:
+        self.answering, self.slow, self.asked = answering, slow, 0
 
-    async def __call__(self, servers: Sequence[Address], interface: str) -> list[ServerHealth]:
+    async def __call__(
+        self, servers: Sequence[Address], patience: float, interface: str
+    ) -> list[ServerHealth]:
         self.asked += 1
+        if self.asked > 1 and self.slow is not None:
+            self.answering = (*self.answering, self.slow)
         await asyncio.sleep(0)
         return [
             ServerHealth(one, Health.ANSWERS if one in self.answering else Health.REFUSED) for one in servers
@@ -38,9 +42,19 @@ def test_those_that_do_not_answer_are_named() -> None:
     assert asyncio.run(look()) == (TWO,)
 
 
+def test_one_lost_datagram_is_not_silence() -> None:
+    async def look() -> tuple[tuple[Address, ...], int]:
+        servers = Servers(ONE, slow=TWO)
+        health = DnsHealth(servers)
+        await health.refresh(WISH)
+        return health.silent, servers.asked
+
+    assert asyncio.run(look()) == ((), 2)
+
+
 def test_who_looks_often_asks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     async def look() -> list[int]:
-        servers = Servers()
+        servers = Servers(ONE, TWO)
         health = DnsHealth(servers)
         await asyncio.gather(health.refresh(WISH), health.refresh(WISH))
         await health.refresh(WISH)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lockgate.client.service import trust
-from lockgate.client.service.trust import Known, KnownHosts, describe
+from lockgate.client.service.trust import Known, KnownHosts, SystemRoots, describe
 from lockgate.model.problem import ProblemError
 from lockgate.protocol.edge_link import DialFailed, DialFailure
 
@@ -34,6 +34,33 @@ def test_a_host_has_one_key_at_most(tmp_path: Path) -> None:
     assert known.get(HOST) == Known(False, OTHER)
     known.verified(HOST)
     assert known.get(HOST) == Known(True)  # and the key that was accepted before counts no more
+
+
+def test_what_one_account_accepts_is_nobody_else_s(tmp_path: Path) -> None:
+    known = KnownHosts(tmp_path)
+    known.accepted(HOST, PIN, uid=1000)
+    known.accepted(HOST, OTHER, uid=1001)
+    again = KnownHosts(tmp_path)
+    assert [again.get(HOST, uid) for uid in (0, 1000, 1001, 1002)] == [
+        None,
+        Known(False, PIN),
+        Known(False, OTHER),
+        None,
+    ]
+    again.accepted(HOST, PIN)  # root, too, decides for itself
+    assert again.get(HOST, 1002) is None
+    again.verified(HOST)  # a fact about the host, for everybody
+    assert [again.get(HOST, uid) for uid in (0, 1000, 1002)] == [Known(True)] * 3
+
+
+def test_a_damaged_entry_of_the_system_s_store_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, end = "-----BEGIN CERTIFICATE-----\n", "\n-----END CERTIFICATE-----\n"
+    store = tmp_path / "store.pem"
+    store.write_text(f"{begin}A{end}{begin}AAAA{end}{begin}AAA")
+    monkeypatch.setenv("SSL_CERT_FILE", str(store))
+    assert SystemRoots().get() == (b"\0\0\0",)
 
 
 def test_a_name_at_another_port_is_another_host(tmp_path: Path) -> None:

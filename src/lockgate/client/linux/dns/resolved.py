@@ -215,7 +215,8 @@ async def _take(bus: SystemBus, other: dict[str, Any]) -> None:
     if _index(other) is None:
         return
     if "domains" in other:
-        await _set(bus, "SetLinkDomains", "a(sb)", other["ifindex"], _on_the_bus(other["left"]))
+        for domains in _steps(other["domains"], other["left"]):
+            await _set(bus, "SetLinkDomains", "a(sb)", other["ifindex"], domains)
         await _set(bus, "SetLinkDefaultRoute", "b", other["ifindex"], other["default_route"])
     if "llmnr" in other:
         await _set(bus, "SetLinkLLMNR", "s", other["ifindex"], "no")
@@ -231,7 +232,8 @@ async def _give_back(bus: SystemBus, other: dict[str, Any]) -> list[str]:
         return [f"systemd-resolved: {name} was changed by somebody else since, left as it is"]
     try:
         if domains:
-            await _call(bus, "SetLinkDomains", "a(sb)", other["ifindex"], _on_the_bus(other["domains"]))
+            for step in _steps(other["left"], other["domains"]):
+                await _call(bus, "SetLinkDomains", "a(sb)", other["ifindex"], step)
         if llmnr:
             await _call(bus, "SetLinkLLMNR", "s", other["ifindex"], other["llmnr"])
     except BusError as error:
@@ -264,6 +266,17 @@ async def _link(bus: SystemBus, ifindex: int) -> dict[str, Any]:
 
 def _domains(link: dict[str, Any]) -> list[Domain]:
     return [("" if name == "." else name.rstrip("."), bool(routing)) for name, routing in link["Domains"]]
+
+
+def _steps(before: Iterable[Any], after: Iterable[Any]) -> list[list[list[Any]]]:
+    """From one list of domains to another, as SetLinkDomains takes them.
+
+    By way of none where only what they are for changes: resolved then would leave the search list in its
+    resolv.conf as it was, which programs complete names with.
+    """
+    old, new = _on_the_bus(before), _on_the_bus(after)
+    same_names = sorted(name for name, _ in old) == sorted(name for name, _ in new)
+    return [[], new] if same_names and old != new else [new]
 
 
 def _on_the_bus(domains: Iterable[Any]) -> list[list[Any]]:
