@@ -113,6 +113,7 @@ fn a_client_stops_reading_its_tun_instead_of_dropping() {
         sequence: 0,
         peer,
     })));
+    client.sync();
     let mut bytes = VnetHeader::default().encode().to_vec();
     bytes.extend(udp(CLIENT4, HOST4, &[7; 1300]));
     client.tun.set_nonblocking(true).unwrap();

@@ -221,8 +221,14 @@ impl Edge {
         self.sync();
     }
 
-    /// Waits until everything ordered before has been applied and what is due has been done.
+    /// Waits until everything ordered before has been applied, what is due has been done, and what
+    /// had come to the sockets and the TUN has had its turn.
     pub fn sync(&self) {
+        // A turn applies 64 orders at most, so the last of these is applied in a turn that began
+        // after the call.
+        for _ in 0..64 {
+            self.order(ToEdge::Keepalive {});
+        }
         self.sessions();
     }
 
