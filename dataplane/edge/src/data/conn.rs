@@ -42,10 +42,13 @@ const NOT_SENT: u32 = 128 << 10;
 /// Control messages a client may send a second, and at once. A tunnel sends a handful in its life.
 const FRAMES_PER_SECOND: u32 = 10;
 const FRAMES_AT_ONCE: u32 = 40;
-/// Keepalive: silence before the first question, time between questions, questions.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 3);
-/// How long sent data may stay without acknowledgement, in ms; the same time as for keepalive.
-const USER_TIMEOUT: u32 = 90_000;
+/// When a silent connection is given up: silence before the first question, time between questions,
+/// questions; and how long sent data may stay without acknowledgement, in ms: the same in all.
+struct Patience(Duration, Duration, u32, u32);
+/// A gateway loses nothing by waiting: a client that is away comes back by its session.
+const GATEWAY: Patience = Patience(Duration::from_secs(60), Duration::from_secs(10), 3, 90_000);
+/// A client's user waits for it; it comes back over another connection meanwhile.
+const CLIENT: Patience = Patience(Duration::from_secs(10), Duration::from_secs(5), 2, 20_000);
 
 /// Cause of a close: the front or the client left more than the shared buffer holds.
 const TOO_MUCH: &str = "too much data at once";
@@ -120,12 +123,15 @@ impl Conn {
         } = adopted;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        let (idle, interval, count) = KEEPALIVE;
+        let Patience(idle, interval, count, unacknowledged) = match side {
+            Side::Gateway => GATEWAY,
+            Side::Client => CLIENT,
+        };
         sockopt::set_socket_keepalive(&stream, true)?;
         sockopt::set_tcp_keepidle(&stream, idle)?;
         sockopt::set_tcp_keepintvl(&stream, interval)?;
         sockopt::set_tcp_keepcnt(&stream, count)?;
-        sockopt::set_tcp_user_timeout(&stream, USER_TIMEOUT)?;
+        sockopt::set_tcp_user_timeout(&stream, unacknowledged)?;
         SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT)?;
         // The queue is bounded here: a bound inside rustls would cut a frame in two.
         tls.set_buffer_limit(None);
