@@ -120,15 +120,8 @@ def _told(lab: Lab, address: str, size: int) -> int | None:
     return int(found[1]) if found else None
 
 
-NOT_SEEN = pytest.mark.xfail(
-    reason="the edge looks at the path again after ten minutes only: its socket believes no ICMP, and data"
-    " packets that are too large are lost while probes, which are small, go on being answered",
-    strict=True,
-)
-
-
 @pytest.mark.parametrize("router", ["spoken", "muted"])
-@pytest.mark.parametrize("kind", [pytest.param("gcm", marks=NOT_SEEN), "tls"])
+@pytest.mark.parametrize("kind", ["gcm", "tls"])
 def test_a_path_that_narrows_while_connected(
     lab: Lab, gateway: Gateway, connected: Connected, router: str, kind: str
 ) -> None:

@@ -132,7 +132,9 @@ class Machine:
         """A copy of /etc for this host, where /etc/resolv.conf may be what it likes."""
         own = self.host.directory / "etc"
         # An ordinary user cannot read all of it, and nothing here needs that.
-        self.shell(f"mkdir {own}; cp -dR --preserve=mode /etc/. {own}/ 2>/dev/null || true; mount --bind {own} /etc")
+        self.shell(
+            f"mkdir {own}; cp -dR --preserve=mode /etc/. {own}/ 2>/dev/null || true; mount --bind {own} /etc"
+        )
 
     def resolve(self, name: str, *, options: str = "") -> str | None:
         """What the C library's resolver says, as any program would ask it. options: in resolv.conf's words."""
@@ -214,7 +216,10 @@ class _ResolvconfMachine(Machine):
                 f'for e in {own}/{name}.real/* {root}{package}/*; do ln -sfn "$e" {own}/{name}/; done\n'
                 f"mount --bind {own}/{name} {system}\n"
             )
-        self.shell(script + f"rm -rf /etc/resolvconf*; cp -dR --preserve=mode {root}/etc/. /etc/; mount -t tmpfs none /run")
+        self.shell(
+            script
+            + f"rm -rf /etc/resolvconf*; cp -dR --preserve=mode {root}/etc/. /etc/; mount -t tmpfs none /run"
+        )
 
     def state(self) -> object:
         return [super().state(), self.shell("resolvconf -l")]

@@ -113,7 +113,10 @@ def test_whatever_is_asked_for_there_is_one_answer(request: dict[str, object]) -
 
 
 def test_text_around_certificates_does_not_matter() -> None:
-    assert pem_certificates(f"subject=CN = CA\n{pem(b'0one')}\nmore text\n{pem(b'0two')}") == (b"0one", b"0two")
+    assert pem_certificates(f"subject=CN = CA\n{pem(b'0one')}\nmore text\n{pem(b'0two')}") == (
+        b"0one",
+        b"0two",
+    )
 
 
 def test_one_damaged_certificate_spoils_the_file() -> None:

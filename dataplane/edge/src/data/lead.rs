@@ -73,7 +73,8 @@ impl Lead {
     /// Something was sent over ESP. True when [`due`](Self::due) must be asked earlier by that.
     #[inline]
     pub(super) fn sent(&mut self, now: u64) -> bool {
-        self.life.sent(now)
+        let test = self.extended && self.path_mtu.used(now);
+        self.life.sent(now) | test
     }
 
     /// Something valid came over ESP. True when there may be something to do now.

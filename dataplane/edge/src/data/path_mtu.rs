@@ -15,6 +15,10 @@
 //! is told what was found, for what it sends. A test is a padded probe of the size under test that
 //! must not be cut on its way (but for Fragments); its echo is a yes, two tries without one a no.
 //!
+//! While packets are being sent, what was found is tested every few seconds (Watch): a path may
+//! become narrower, and nothing else would tell, since the socket believes no ICMP and plain probes
+//! are small. A no leads to Floor.
+//!
 //! Time is an argument: milliseconds on one monotonic clock.
 
 /// Smallest size that is looked for: what IPv6 wants from every link (RFC 8200 section 5).
@@ -28,6 +32,9 @@ const EXACT: u16 = 8;
 const RETEST: u64 = 600_000;
 /// A send that was refused for its size starts a new test, but not more often than this.
 const HINT_EVERY: u64 = 5000;
+/// Time between tests of what was found, while packets are being sent: with two tries a path that has
+/// become narrower costs at most seven seconds.
+const WATCH_EVERY: u64 = 5000;
 
 /// One padded probe to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +61,8 @@ enum Step {
     Fragments,
     Announce,
     Done,
+    /// As Done, and what was found is being tested.
+    Watch,
     Hopeless,
 }
 
@@ -66,6 +75,10 @@ pub(super) struct PathMtu {
     tries: u32,
     /// When the current try or rest is over.
     until: u64,
+    /// When everything is to be tried again.
+    again: u64,
+    /// When what was found was tested last.
+    watched: u64,
     began: u64,
     /// A result has been found since the start or the last hint.
     settled: bool,
@@ -84,6 +97,8 @@ impl PathMtu {
             step: Step::Idle,
             tries: 0,
             until: 0,
+            again: 0,
+            watched: 0,
             began: 0,
             settled: false,
             fragments: false,
@@ -133,6 +148,19 @@ impl PathMtu {
         }
     }
 
+    /// A packet is being sent. True when that makes a test due.
+    #[inline]
+    pub(super) fn used(&mut self, now: u64) -> bool {
+        let due = self.step == Step::Done
+            && !self.fragments
+            && now.saturating_sub(self.watched) >= WATCH_EVERY;
+        if due {
+            self.watched = now;
+            self.enter(Step::Watch, now);
+        }
+        due
+    }
+
     fn begin(&mut self, now: u64) {
         self.began = now;
         self.enter(Step::Whole, now);
@@ -151,7 +179,7 @@ impl PathMtu {
         match self.step {
             Step::Idle | Step::Done | Step::Hopeless => None,
             Step::Whole => Some(self.configured),
-            Step::Known | Step::Announce => Some(self.mtu),
+            Step::Known | Step::Announce | Step::Watch => Some(self.mtu),
             Step::Floor | Step::Fragments => Some(self.floor()),
             Step::Search { passes, fails } => Some(passes + (fails - passes) / 2),
         }
@@ -223,6 +251,10 @@ impl PathMtu {
             }
             Step::Fragments => self.found(self.floor(), true, now),
             Step::Announce => self.rest(Step::Done, now),
+            Step::Watch => {
+                self.step = Step::Done;
+                self.until = self.again;
+            }
             Step::Idle | Step::Done | Step::Hopeless => {}
         }
     }
@@ -233,7 +265,7 @@ impl PathMtu {
                 self.enter(Step::Known, now);
             }
             Step::Whole if self.configured > self.floor() => self.enter(Step::Floor, now),
-            Step::Known => self.enter(Step::Floor, now),
+            Step::Known | Step::Watch => self.enter(Step::Floor, now),
             Step::Whole | Step::Floor => self.enter(Step::Fragments, now),
             Step::Search { passes, fails } => {
                 self.search(passes, self.size().unwrap_or(fails), now);
@@ -267,7 +299,8 @@ impl PathMtu {
     }
 
     fn rest(&mut self, step: Step, now: u64) {
-        self.enter(step, now + RETEST);
+        (self.again, self.watched) = (now + RETEST, now);
+        self.enter(step, self.again);
     }
 }
 
@@ -465,6 +498,32 @@ mod tests {
         assert!(found.due(from + HINT_EVERY).is_some());
         found.stop();
         assert_eq!((found.due(now + RETEST), found.next()), (None, None));
+    }
+
+    #[test]
+    fn a_path_that_narrows_under_traffic_is_noticed() {
+        let (mut found, _, mut now) = fresh(1400, 1500, 0);
+        // A path that stays as it is: one test each time, and the great test comes when it is due.
+        let again = found.again;
+        for _ in 0..20 {
+            now += WATCH_EVERY;
+            assert!(found.used(now));
+            assert!(!found.used(now), "not again so soon");
+            let end = now + 100;
+            assert_eq!(run(&mut found, &mut now, end, 1500, 0, false), [1400]);
+            assert_eq!((found.mtu(), found.next()), (1400, Some(again)));
+        }
+        // Nobody sends: nobody asks, and nobody is harmed.
+        let end = now + 50_000;
+        assert!(run(&mut found, &mut now, end, 1300, 0, false).is_empty());
+        assert!(found.used(now));
+        let end = now + 2 * PATIENCE + 50;
+        let sizes = run(&mut found, &mut now, end, 1300, 0, false);
+        assert_eq!(sizes.get(..3), Some(&[1400, 1400, 1280][..]));
+        assert!((1280..=1300).contains(&found.mtu()));
+        // In pieces there is nothing to lose.
+        let (mut found, _, now) = fresh(1400, 1279, 1500);
+        assert!(!found.used(now + RETEST / 2));
     }
 
     proptest! {
