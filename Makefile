@@ -38,8 +38,10 @@ lint: setup      ## formatting, types and lints, as CI checks them
 	$(CARGO) fmt --manifest-path dataplane/Cargo.toml --all --check
 	$(CARGO) clippy $(MANIFEST) --workspace --all-targets --quiet -- -D warnings
 
-bench: setup     ## measures tunnels and sign-ins against raw veth and ocserv
+bench: setup     ## measures tunnels and sign-ins against raw veth, wireguard-go, openvpn, ocserv
 	@scripts/system-packages bench
+	@scripts/bench-peers
+	.venv/bin/pip --disable-pip-version-check --quiet install --require-hashes -r requirements/bench.txt
 	$(CARGO) build $(MANIFEST) --release --quiet --package lockgate-load
 	$(LAB) $(PYTHON) -m tests.bench $(BENCH)
 

@@ -1,7 +1,10 @@
-"""`python -m tests.bench`, inside the lab: what the gateway reaches, beside raw veth and ocserv in the same run.
+"""`python -m tests.bench`, inside the lab: what Lockgate reaches beside other VPNs, in one run on one machine.
 
-A *peer* is something a TCP stream runs through (raw veth, our gateway or ocserv in one of their modes); a
-*round* measures every peer once, and the figures are medians over rounds, so that load from elsewhere hits all
-of them alike. Sign-ins, resumptions and memory per session are measured with `lockgate-load` (dataplane/load).
-A row that fails is reported with its reason and the others go on.
+A *peer* is something that carries packets from client to intranet: raw veth, our gateway with our client or with
+openconnect, wireguard-go, openvpn, ocserv. It opens a *way*, and `measure` takes all figures of one way. A *round*
+measures every peer once, and what is shown are medians over rounds, so that load from elsewhere hits all of them
+alike. `targets` says what ours is to reach beside which peer; `tables` and `plot` show it.
+
+Sign-ins, resumptions and memory per session are measured with `lockgate-load`, datagrams and long paths with
+`lockgate-path` (both in dataplane/load). A row that fails is reported with its reason and the others go on.
 """

@@ -25,12 +25,23 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def pss_kib(pids: Iterable[int]) -> int:
-    """Proportional set size of these processes together, in KiB."""
+    """Proportional set size of these processes together, in KiB: what is shared counts once."""
+    return _together(pids, "Pss")
+
+
+def rss_kib(pids: Iterable[int]) -> int:
+    """Resident set sizes of these processes added up, in KiB."""
+    return _together(pids, "Rss")
+
+
+def _together(pids: Iterable[int], field: str) -> int:
     total = 0
     for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
     return total
 
 

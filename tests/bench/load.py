@@ -17,9 +17,9 @@ from tests.lab.host import REPOSITORY
 from tests.lab.topology import GATEWAY4, GATEWAY_NAME
 
 
-def binary() -> Path:
-    """The tool's release build; compiles it when that has not been done."""
-    found = os.environ.get("LOCKGATE_LOAD")
+def binary(name: str = "lockgate-load") -> Path:
+    """The release build of one of the tools; compiles them when that has not been done."""
+    found = os.environ.get(name.upper().replace("-", "_"))
     if found:
         return Path(found)
     manifest = REPOSITORY / "dataplane" / "Cargo.toml"
@@ -29,8 +29,8 @@ def binary() -> Path:
         [*command, "--package", "lockgate-load"], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise LabError(f"lockgate-load does not build\n{done.stderr[-4000:]}")
-    return target / "release" / "lockgate-load"
+        raise LabError(f"{name} does not build\n{done.stderr[-4000:]}")
+    return target / "release" / name
 
 
 class LoadTool:

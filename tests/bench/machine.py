@@ -8,6 +8,10 @@ import re
 import subprocess
 from pathlib import Path
 
+from tests.bench.wireguard import CURRENT
+
+CURRENT_VERSION = CURRENT.with_name("wireguard-go.version")
+
 
 def facts() -> dict[str, str]:
     """Name → value, in the order to show them."""
@@ -17,10 +21,23 @@ def facts() -> dict[str, str]:
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
         "python": platform.python_version(),
         "rust": _first(["rustc", "--version"], r"rustc (\S+)"),
+        "TCP": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
+        "wireguard-go": _file(CURRENT_VERSION, "not built"),
+        "wireguard-go packaged": _debian("wireguard-go"),
+        "openvpn": _first(["openvpn", "--version"], r"OpenVPN (\S+)"),
         "openconnect": _first(["openconnect", "--version"], r"version v?(\S+)"),
         "ocserv": _first(["ocserv", "--version"], r"ocserv (\S+)"),
         "iperf3": _first(["iperf3", "--version"], r"iperf (\S+)"),
     }
+
+
+def _file(path: Path, otherwise: str) -> str:
+    return path.read_text().strip() if path.exists() else otherwise
+
+
+def _debian(package: str) -> str:
+    """The version Debian's own database has; many a program does not know its packaged version."""
+    return _first(["dpkg-query", "--show", "--showformat=${Version}\n", package], r"^(\S+)")
 
 
 def load_average() -> float:

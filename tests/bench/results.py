@@ -50,3 +50,13 @@ class Results:
             for row, columns in self.samples.items()
         }
         return {"rows": rows, "failures": self.failures}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Results:
+        """What `as_json` made of it."""
+        results = cls(failures=list(saved["failures"]))
+        for row, found in saved["rows"].items():
+            for column, values in found.items():
+                for value in values["samples"]:
+                    results.add(row, column, value)
+        return results

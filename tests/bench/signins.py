@@ -17,7 +17,8 @@ SESSIONS = 1000
 """Idle sessions held for the memory figure."""
 
 RESUME = "cookie resumption"
-MEMORY = f"{SESSIONS} idle sessions"
+RESUME_ALONE = "cookie resumption, one at a time"
+MEMORY = "idle sessions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +90,32 @@ def measure_resumptions(gateway: Gateway, load: LoadTool, results: Results, coun
         results.add(RESUME, "p99 ms", report["latency_ms"]["tunnel up"]["p99"])
 
 
-def measure_memory(gateway: Gateway, load: LoadTool, results: Results) -> None:
+def measure_one_resumption(load: LoadTool, results: Results) -> None:
+    """How long one takes that has the gateway to itself."""
+    with results.attempt(RESUME_ALONE):
+        report = load.must_run("resume", "--count", "20", "--parallel", "1", "--users", "1")
+        results.add(RESUME_ALONE, "per s", report["per_second"])
+        for share in ("p50", "p99"):
+            results.add(RESUME_ALONE, f"{share} ms", report["latency_ms"]["tunnel up"][share])
+
+
+def measure_memory(gateway: Gateway, load: LoadTool, results: Results, sessions: int) -> None:
     """PSS of edge and control plane with the sessions, less that without any."""
     with results.attempt(MEMORY):
         _warm_up(load)
         before = pss_kib(edge_of(gateway)), pss_kib(control_of(gateway))
-        holding = load.hold(SESSIONS, 120, "--esp", *_many(), deadline=180)
+        holding = load.hold(sessions, 120, "--esp", *_many(), deadline=180)
         try:
             after = pss_kib(edge_of(gateway)), pss_kib(control_of(gateway))
         finally:
             report = holding.release()
-        if holding.up < SESSIONS:
-            raise LabError(f"only {holding.up} of {SESSIONS} sessions came up: {report['errors']}")
+        if holding.up < sessions:
+            raise LabError(f"only {holding.up} of {sessions} sessions came up: {report['errors']}")
+        results.add(MEMORY, "sessions", sessions)
         for name, first, last in zip(("edge", "control"), before, after, strict=True):
             results.add(MEMORY, f"{name} MiB before", first / 1024)
             results.add(MEMORY, f"{name} MiB", last / 1024)
-            results.add(MEMORY, f"{name} KiB/session", (last - first) / SESSIONS)
+            results.add(MEMORY, f"{name} KiB/session", (last - first) / sessions)
 
 
 def _many() -> list[str]:

@@ -1,49 +1,17 @@
-"""The peers a TCP stream runs through, and one round over all of them."""
+"""Ways over our own gateway and over ocserv."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 
-from tests.bench.accounting import CpuMeter
+from tests.bench.latency import watch
 from tests.bench.ocserv import Ocserv
-from tests.bench.results import Results
-from tests.bench.traffic import DOWN, UP, first_reply, interface_bytes, transfer
-from tests.lab import Gateway, Lab, LabError, OpenConnect
+from tests.bench.way import Way
+from tests.lab import Gateway, Lab, LabError, OpenConnect, OwnClient
 from tests.lab.gateway import PASSWORD
 from tests.lab.topology import GATEWAY4, INTRANET_NET4
-
-RAW = "raw veth"
-ESP_256 = "Lockgate, ESP AES-256-CBC SHA-256"
-ESP_128 = "Lockgate, ESP AES-128-CBC SHA-1"
-TLS = "Lockgate, TLS"
-OCSERV_DTLS = "ocserv, DTLS"
-OCSERV_TLS = "ocserv, TLS"
-
-ORDER = (RAW, ESP_256, ESP_128, TLS, OCSERV_DTLS, OCSERV_TLS)
-SAME_MODE = {ESP_256: OCSERV_DTLS, ESP_128: OCSERV_DTLS, TLS: OCSERV_TLS}
-"""Row of ours → the row of ocserv it is compared with."""
-
-Processes = Callable[[], list[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """An open way from client to intranet.
-
-    groups:   processes of the gateway whose CPU time counts, by column.
-    check:    raises LabError when packets do not go the way the row says.
-    """
-
-    groups: dict[str, Processes] = field(default_factory=dict)
-    client: OpenConnect | None = None
-    check: Callable[[], None] = lambda: None
-    connect_seconds: float | None = None
-
-
-Opener = Callable[[], AbstractContextManager[Path]]
 
 
 def edge_of(gateway: Gateway) -> list[int]:
@@ -61,17 +29,51 @@ def _is_edge(command: str) -> bool:
 
 
 @contextmanager
-def raw(lab: Lab) -> Iterator[Path]:
+def raw(lab: Lab) -> Iterator[Way]:
     """Plain routing over the same hosts: what the machine could do without a gateway."""
     lab.internet.ip(f"route add {INTRANET_NET4} via {GATEWAY4}")
     try:
-        yield Path()
+        yield Way()
     finally:
         lab.internet.ip(f"route del {INTRANET_NET4}")
 
 
 @contextmanager
-def lockgate(lab: Lab, gateway: Gateway, user: str, *, esp: bool) -> Iterator[Path]:
+def own(lab: Lab, gateway: Gateway, user: str, *, esp: bool, suite: str = "") -> Iterator[Way]:
+    """Our gateway, which runs already, and our client. suite: what the name of the ESP suite must contain."""
+    wanted = "esp" if esp else "tls"
+    client = OwnClient(lab.client)
+    try:
+        client.start()
+        with watch(lab.client) as echo:
+            client.connect(user=user, ca=gateway.ca_file, esp=None if esp else False)
+            try:
+                seconds = echo.first_after(echo.begun)
+            except LabError as error:
+                raise LabError(f"{error}\n{client.tail()}") from None
+        client.wait_state("connected", transport=wanted)
+
+        def check() -> None:
+            details = client.live()
+            if details["transport"] != wanted or suite.lower() not in str(details["esp_suite"]).lower():
+                found = f"{details['transport']}, {details['esp_suite']}"
+                raise LabError(f"traffic does not go over {wanted} {suite}: {found}\n{client.tail()}")
+
+        yield Way(
+            client.tun,
+            lambda: sorted(gateway.processes()),
+            client.processes,
+            check,
+            seconds,
+            transport=lambda: str(client.connections()[0]["transport"]),
+        )
+        client.disconnect()
+    finally:
+        client.stop()
+
+
+@contextmanager
+def lockgate(lab: Lab, gateway: Gateway, user: str, *, esp: bool) -> Iterator[Way]:
     """Our gateway, which runs already, and openconnect."""
     options = [] if esp else ["--no-dtls"]
     wanted = "ESP" if esp else "TLS"
@@ -87,12 +89,11 @@ def lockgate(lab: Lab, gateway: Gateway, user: str, *, esp: bool) -> Iterator[Pa
             if client.transport() != wanted:
                 raise LabError(f"traffic does not go over {wanted}: {client.statistics().state}")
 
-        groups = {"edge": lambda: edge_of(gateway), "control": lambda: control_of(gateway)}
-        yield Path(groups, client, check, seconds)
+        yield _way(client, lambda: sorted(gateway.processes()), check, seconds)
 
 
 @contextmanager
-def ocserv(lab: Lab, server: Ocserv, *, dtls: bool) -> Iterator[Path]:
+def ocserv(lab: Lab, server: Ocserv, *, dtls: bool) -> Iterator[Way]:
     """ocserv and the same client in its own protocol."""
     options = [] if dtls else ["--no-dtls"]
     with _connected(lab, lambda: server.connect(lab.client, *options)) as (client, seconds):
@@ -104,46 +105,29 @@ def ocserv(lab: Lab, server: Ocserv, *, dtls: bool) -> Iterator[Path]:
             if bool(re.search("DTLS (connected|established)", state)) != dtls:
                 raise LabError(f"traffic does not go over {'DTLS' if dtls else 'TLS'}: {state}")
 
-        yield Path({"edge": server.processes}, client, check, seconds)
+        yield _way(client, server.processes, check, seconds)
+
+
+def _way(
+    client: OpenConnect, gateway: Callable[[], list[int]], check: Callable[[], None], seconds: float
+) -> Way:
+    return Way(client.tun, gateway, lambda: [client.program.pid], check, seconds)
 
 
 @contextmanager
 def _connected(lab: Lab, start: Callable[[], OpenConnect]) -> Iterator[tuple[OpenConnect, float]]:
     """A client, and the seconds from its start to the intranet's first answer. It logs out at the end."""
-    with first_reply(lab.client) as reply:
+    with watch(lab.client) as echo:
         client = start()
         try:
-            seconds = reply()
-        except LabError as error:
+            seconds = echo.first_after(echo.begun)
+        except BaseException as error:
             client.log_out()
-            raise LabError(f"{error}\n{client.program.tail()}") from None
+            if isinstance(error, LabError):
+                raise LabError(f"{error}\n{client.program.tail()}") from None
+            raise
     try:
         client.wait_configured()
         yield client, seconds
     finally:
         client.log_out()
-
-
-def measure(lab: Lab, results: Results, row: str, opener: Opener, seconds: int) -> None:
-    """Open one path and send one TCP stream each way through it."""
-    with results.attempt(row), opener() as path:
-        path.check()
-        if path.connect_seconds is not None:
-            results.add(row, "connect s", path.connect_seconds)
-        for direction in (UP, DOWN):
-            with results.attempt(f"{row}, {direction}"):
-                _one_way(lab, results, row, path, direction, seconds)
-        path.check()
-
-
-def _one_way(lab: Lab, results: Results, row: str, path: Path, direction: str, seconds: int) -> None:
-    before = interface_bytes(lab.client, path.client.tun) if path.client else 0
-    with CpuMeter(path.groups) as meter:
-        moved = transfer(lab.client, lab.intranet, direction, seconds)
-    if path.client and interface_bytes(lab.client, path.client.tun) - before < moved.received:
-        raise LabError("the stream did not go through the tunnel")
-    results.add(row, direction, moved.gbit)
-    gigabytes = moved.received / 1e9
-    for column, used in meter.used.items():
-        results.add(row, f"{column} s/GB {direction}", used / gigabytes)
-    print(f"  {row:<36} {direction:<5} {moved.gbit:7.2f} Gbit/s", flush=True)

@@ -7,10 +7,13 @@ import json
 from collections.abc import Iterator
 
 from lockgate.protocol.if_t import encode_frame
+from lockgate.protocol.pulse.client import ClientConversation
 from lockgate.server.config.render import render
 from lockgate.server.config.tree import Configuration, Gateway
+from tests.fuzz import fuzz_pulse_client as client
 from tests.fuzz import fuzz_pulse_server as server
 from tests.fuzz.harness import FOLDER
+from tests.transcripts.own import OWN
 from tests.transcripts.transcript import FOLDER as TRANSCRIPTS
 from tests.transcripts.transcript import Command, FromClient, FromServer, Step, read
 from tests.vectors.write_edge_link import FILE as EDGE_LINK
@@ -33,14 +36,39 @@ COMMANDS = {
     "fatal": 17,
 }
 
+PROXY_ANSWERS = [
+    b"HTTP/1.1 200 Connection established\r\n\r\n",
+    b"HTTP/1.0 200\r\nVia: 1.1 proxy\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Negotiate\r\n"
+    b'Proxy-Authenticate: Basic realm="proxy"\r\nContent-Length: 5\r\n\r\nsorry',
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n\r\n\x16\x03\x03",
+]
+URLS = [
+    "gw",
+    "gw:8443",
+    "https://gw.example.org/users/%C3%BC",
+    "HTTPS://192.0.2.1:443/",
+    "[2001:db8::1]:8443/a",
+    "büro.example.org",
+    "https://user@gw",
+    "http://gw/",
+    "0x7f.1",
+]
+
 
 def seeds() -> Iterator[tuple[str, str, bytes]]:
     """Target, name and content of each."""
-    for file in sorted(TRANSCRIPTS.glob("*.txt")):
+    for file in [*sorted(TRANSCRIPTS.glob("*.txt")), *sorted(OWN.glob("*.txt"))]:
         steps = read(file.read_text())
         yield from _of_conversation(file.stem, steps)
+        yield "pulse_client", file.stem, _of_client(steps)
     for number, vector in enumerate(json.loads(EDGE_LINK.read_text())):
         yield "edge_link", f"{number:02}", bytes.fromhex(vector["hex"])
+    for number, answer in enumerate(PROXY_ANSWERS):
+        yield "http_connect", f"{number:02}", b"\x40" + answer
+    for number, url in enumerate(URLS):
+        yield "gateway_url", f"{number:02}", url.encode()
     yield "config", "default", render(Configuration(gateway=Gateway(hostname="gw.example.org"))).encode()
 
 
@@ -62,6 +90,23 @@ def _of_conversation(name: str, steps: list[Step]) -> Iterator[tuple[str, str, b
             case Command(command):
                 script += server.step(server.COMMAND + COMMANDS[command])
     yield "pulse_server", name, script
+
+
+def _of_client(steps: list[Step]) -> bytes:
+    """The server's frames, with an answer behind each question."""
+    conversation = ClientConversation(client.introduction(b"\0"))
+    conversation.start()
+    script = b"\0" + server.step(client.COMMAND)
+    for step in steps:
+        if not isinstance(step, FromServer):
+            continue
+        frame = step.frame
+        script += server.step(client.FRAMES.index((frame.vendor, frame.kind)), frame.body)
+        for event in conversation.receive(frame):
+            if (number := client.ANSWERS.get(type(event))) is not None:
+                script += server.step(client.COMMAND + number)
+                client.COMMANDS[number](conversation)
+    return script
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ routed through.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.lab.host import Host
 from tests.lab.program import Program
 from tests.lab.waiting import wait_for
@@ -16,12 +18,13 @@ _TABLE = "inet lab"
 class Impairments:
     """Each method replaces what it set before; `heal` takes everything back."""
 
-    def __init__(self, router: Host, client: Host) -> None:
-        self._router, self._client = router, client
+    def __init__(self, router: Host, client: Host, gateway: Host) -> None:
+        self._router, self._client, self._gateway = router, client, gateway
         self._drops: dict[str, str] = {}
         self._nat = False
         self._delay: Program | None = None
         self._away = False
+        self._narrow = self._muted = False
 
     def lose(self, percent: float) -> None:
         """Drop this share of all forwarded packets, in both directions, at random. 0 ends it."""
@@ -43,6 +46,29 @@ class Impairments:
     def unblock_udp(self) -> None:
         self._set("udp", None)
 
+    def narrow(self, mtu: int) -> None:
+        """Larger packets do not get through between clients and gateway, as if a link behind the router took
+        no more; who sent one with DF, or IPv6, hears of it from the router. 0 ends it."""
+        # The MTU of a veth device would not do: it drops what is too large on arrival, without a word.
+        lock = f"mtu lock {mtu}" if mtu else ""
+        self._router.ip(
+            "\n".join(
+                f"{family}route replace {network} dev {interface} {source} {lock}".rstrip()
+                for family, network, interface, source in (
+                    ("", "198.51.100.0/24", "to-client", "src 198.51.100.1"),
+                    ("", "203.0.113.0/24", "to-gateway", "src 203.0.113.1"),
+                    ("-6 ", "2001:db8:1::/64", "to-client", "metric 256"),
+                    ("-6 ", "2001:db8:2::/64", "to-gateway", "metric 256"),
+                )
+            )
+        )
+        self._narrow = bool(mtu)
+
+    def mute(self, on: bool = True) -> None:
+        """The router tells nobody what it could not forward, as many firewalls do not."""
+        self._muted = on
+        self._apply()
+
     def nat(self, on: bool = True) -> None:
         """Clients appear behind the router's own address, IPv4 and IPv6."""
         self._nat = on
@@ -50,10 +76,19 @@ class Impairments:
 
     def delay(self, milliseconds: float) -> None:
         """Hold every packet from and to the client this long on each way; adds twice that to a round trip."""
+        self._divert(f"{milliseconds:g}")
+
+    def lengthen(self, milliseconds: int, percent: float, relay: Path) -> None:
+        """The same for measurements, with this share of all packets lost on each way.
+
+        relay: the program `lockgate-path`. Unlike `lose` it takes single packets out of what the kernel carries
+        through the router as one piece, so that a sender of large pieces has no advantage.
+        """
+        self._divert(str(milliseconds), str(relay), f"{percent:g}")
+
+    def _divert(self, *arguments: str) -> None:
         self._stop_delay()
-        program = self._router.start(
-            self._router.python("tests.lab.delay", "delay0", f"{milliseconds:g}"), "delay"
-        )
+        program = self._router.start(self._router.python("tests.lab.delay", "delay0", *arguments), "delay")
         program.wait_log("ready")
         rules = [
             f"{family}rule add iif {interface} lookup 100"
@@ -61,7 +96,8 @@ class Impairments:
             for interface in ("to-client", "to-gateway")
         ]
         routes = [f"{family}route replace default dev delay0 table 100" for family in ("", "-6 ")]
-        self._router.ip("\n".join(["link set delay0 up", *routes, *rules]))
+        # The queue of the device itself is not to be what overflows.
+        self._router.ip("\n".join(["link set delay0 up txqueuelen 20000", *routes, *rules]))
         self._delay = program
 
     def roam(self) -> None:
@@ -88,13 +124,22 @@ class Impairments:
         )
 
     def heal(self) -> None:
-        if self._drops or self._nat:
+        if self._drops or self._nat or self._muted:
             self._drops.clear()
-            self._nat = False
+            self._nat = self._muted = False
             self._apply()
+        if self._narrow:
+            self.narrow(0)
+            self._forget_sizes()
         self._stop_delay()
         if self._away:
             self.roam()
+
+    def _forget_sizes(self) -> None:
+        """Hosts remember for minutes what a path took."""
+        for host in (self._router, self._client, self._gateway):
+            for family in ([], ["-6"]):
+                host.run(["ip", *family, "route", "flush", "cache"])
 
     def dropped(self, name: str) -> int:
         """Packets dropped so far by one of "loss", "cut", "udp" since it was set."""
@@ -117,10 +162,14 @@ class Impairments:
             for line in rule.splitlines()
         )
         nat = 'oifname "to-gateway" masquerade' if self._nat else ""
+        mute = (
+            "icmp type destination-unreachable drop\nicmpv6 type packet-too-big drop" if self._muted else ""
+        )
         self._router.nft(
             f"table {_TABLE} {{ }}\ndelete table {_TABLE}\n"
             f"table {_TABLE} {{\n{counters}"
             f"chain forward {{ type filter hook forward priority 0; policy accept;\n{rules}\n}}\n"
+            f"chain output {{ type filter hook output priority 0; policy accept;\n{mute}\n}}\n"
             f"chain postrouting {{ type nat hook postrouting priority 100; policy accept;\n{nat}\n}}\n}}\n"
         )
 

@@ -76,7 +76,7 @@ class Lab:
         except BaseException:
             self.close()
             raise
-        self.impair = Impairments(self.internet, self.client)
+        self.impair = Impairments(self.internet, self.client, self.gateway)
 
     def _build(self) -> None:
         for name in ("client", "guest", "internet", "gateway", "intranet"):

@@ -112,12 +112,44 @@ FLOORS = [
 ]
 
 
+_CLIENT_DECISIONS = (
+    "local_networks",
+    "machine",
+    "network_plan",
+    "plan",
+    "plan_draft",
+    "problems",
+    "reserved",
+    "segments",
+)
+"""Modules of the client that only decide."""
+
+FLOORS += [
+    Floor(
+        f"lockgate.client.{name}",
+        (
+            "lockgate.protocol",
+            "lockgate.model",
+            *(f"lockgate.client.{other}" for other in _CLIENT_DECISIONS),
+            "lockgate.client.linux.dns.wish",
+        ),
+        "what the client decides is pure; the service and `linux` carry it out",
+        _NO_IO,
+        _NO_IO_CALLS,
+    )
+    for name in _CLIENT_DECISIONS
+]
+
+
 def _within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
 def _modules(package: str) -> Iterator[tuple[str, Path]]:
     root = SOURCE.joinpath(*package.split("."))
+    if root.with_suffix(".py").is_file():
+        yield package, root.with_suffix(".py")
+        return
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(SOURCE).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
@@ -189,6 +221,8 @@ def test_floor(floor: Floor) -> None:
         ("lockgate.policy", "from lockgate import server"),
         ("lockgate.server", "import lockgate.client"),
         ("lockgate.client", "from lockgate.server import config"),
+        ("lockgate.client.machine", "import asyncio"),
+        ("lockgate.client.plan", "from lockgate.client.service import hub"),
     ],
 )
 def test_the_check_sees(package: str, source: str) -> None:

@@ -8,6 +8,11 @@
     S< 5597/5 challenge                a frame the core sends because of it
     X: SIGINT to the client            something outside the conversation
 
+Recordings of our own client with our own server (`own`) have its side too:
+
+    d: start()                         a command given to the core of the client
+    e: RealmAsked(…)                   what it makes of a frame of the server
+
 Secrets are placeholders of the same length. In `E:` lines they are written out (they are no secrets here),
 so that a replay checks them too.
 """
@@ -20,6 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from lockgate.protocol.if_t import Frame
+from lockgate.protocol.pulse.client import ClientConversation
+from lockgate.protocol.pulse.client_introduction import ClientIntroduction
+from lockgate.protocol.pulse.esp_keys import EspKeys
 from lockgate.protocol.pulse.questions import SessionOffer
 from lockgate.protocol.pulse.server import ServerConversation
 from lockgate.protocol.secret import Secret
@@ -74,7 +82,20 @@ class Outside:
     text: str
 
 
-Step = FromClient | FromServer | Event | Command | Outside
+@dataclasses.dataclass(frozen=True)
+class ClientEvent:
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientCommand:
+    """A method of ClientConversation, or first of all `introduce`; see `call_client`."""
+
+    name: str
+    arguments: tuple[Any, ...] = ()
+
+
+Step = FromClient | FromServer | Event | Command | Outside | ClientEvent | ClientCommand
 
 
 def call(conversation: ServerConversation, command: Command) -> None:
@@ -94,11 +115,44 @@ def call(conversation: ServerConversation, command: Command) -> None:
             getattr(conversation, name)(*positional, **options)
 
 
+def introduce(facts: dict[str, Any]) -> ClientConversation:
+    """A client with these facts; the cookie as bytes, the capabilities in any order."""
+    cookie = Secret(facts["cookie"]) if "cookie" in facts else None
+    capabilities = frozenset(facts.get("capabilities", ()))
+    return ClientConversation(ClientIntroduction(**{**facts, "cookie": cookie, "capabilities": capabilities}))
+
+
+def call_client(conversation: ClientConversation, command: ClientCommand) -> None:
+    """Carry out a command: secrets are given as bytes."""
+    match command.name, command.arguments:
+        case "answer_esp", (spi, secret):
+            conversation.answer_esp(EspKeys(spi, Secret(secret)))
+        case name, arguments:
+            secrets = (Secret(a) if isinstance(a, bytes) else a for a in arguments)
+            getattr(conversation, name)(*secrets)
+
+
 def describe(event: object) -> str:
-    """The event as one line, secrets written out: every secret in a transcript is a placeholder."""
-    values = ((f.name, getattr(event, f.name)) for f in dataclasses.fields(event))  # type: ignore[arg-type]
-    parts = [f"{name}={v.reveal() if isinstance(v, Secret) else v!r}" for name, v in values]
-    return f"{type(event).__name__}({', '.join(parts)})"
+    """The event as one line, secrets written out: every secret in a transcript is a placeholder.
+
+    A field at its default is left out, so that a new one changes no recording.
+    """
+    return _shown(event)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Secret):
+        return repr(value.reveal())
+    if isinstance(value, frozenset):
+        return f"{{{', '.join(map(repr, sorted(value)))}}}"
+    if not dataclasses.is_dataclass(value):
+        return repr(value)
+    parts = [
+        f"{field.name}={_shown(getattr(value, field.name))}"
+        for field in dataclasses.fields(value)
+        if getattr(value, field.name) != field.default
+    ]
+    return f"{type(value).__name__}({', '.join(parts)})"
 
 
 def replay(steps: Iterable[Step]) -> Iterator[tuple[Step, Step]]:
@@ -123,12 +177,39 @@ def replay(steps: Iterable[Step]) -> Iterator[tuple[Step, Step]]:
                 assert not frames
                 call(conversation, step)
                 frames += conversation.take_frames()
-            case Outside():
+            case Outside() | ClientEvent() | ClientCommand():
                 pass
     for text in events:
         yield Event("nothing"), Event(text)
     for frame in frames:
         yield FromServer(Frame(0, 0, b"")), FromServer(frame)
+
+
+def replay_client(steps: Iterable[Step]) -> Iterator[tuple[Step, Step]]:
+    """The same for the client's side of a recording that has it."""
+    steps = list(steps)
+    first = steps.pop(0)
+    assert isinstance(first, ClientCommand)
+    assert first.name == "introduce"
+    conversation = introduce(*first.arguments)
+    events: list[str] = []
+    frames: list[Frame] = []
+    for step in steps:
+        match step:
+            case FromServer(frame):
+                events += map(describe, conversation.receive(frame))
+                frames += conversation.take_frames()
+            case ClientEvent():
+                yield step, ClientEvent(events.pop(0) if events else "nothing")
+            case ClientCommand():
+                call_client(conversation, step)
+                frames += conversation.take_frames()
+            case FromClient():
+                yield step, FromClient(frames.pop(0) if frames else Frame(0, 0, b""))
+    for text in events:
+        yield ClientEvent("nothing"), ClientEvent(text)
+    for frame in frames:
+        yield FromClient(Frame(0, 0, b"")), FromClient(frame)
 
 
 def write(steps: Iterable[Step], head: Iterable[str]) -> str:
@@ -142,8 +223,12 @@ def write(steps: Iterable[Step], head: Iterable[str]) -> str:
                 lines += _frame_lines("S<", frame)
             case Event(text):
                 lines.append(f"E: {text}")
+            case ClientEvent(text):
+                lines.append(f"e: {text}")
             case Command(name, arguments):
                 lines += ["", f"D: {name}({', '.join(map(repr, arguments))})"]
+            case ClientCommand(name, arguments):
+                lines += ["", f"d: {name}({', '.join(map(repr, arguments))})"]
             case Outside(text):
                 lines += ["", f"X: {text}"]
     return "\n".join(lines) + "\n"
@@ -170,9 +255,12 @@ def read(text: str) -> list[Step]:
                 steps.append(FromClient(frame) if mark == "C>" else FromServer(frame))
             case "E:":
                 steps.append(Event(rest))
-            case "D:":
+            case "e:":
+                steps.append(ClientEvent(rest))
+            case "D:" | "d:":
                 name, _, arguments = rest.partition("(")
-                steps.append(Command(name, tuple(ast.literal_eval(f"[{arguments[:-1]}]"))))
+                kind = Command if mark == "D:" else ClientCommand
+                steps.append(kind(name, tuple(ast.literal_eval(f"[{arguments[:-1]}]"))))
             case "X:":
                 steps.append(Outside(rest))
             case _:

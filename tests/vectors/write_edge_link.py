@@ -91,6 +91,18 @@ TO_EDGE += [
     ),
 ]
 
+TO_EDGE += [
+    (
+        "dial/roots",
+        link.Dial(9, "gw.test", (bytes(300), bytes(40)), b"", "gw.test:8443", "/users", "Lockgate/0.1"),
+        "chain, name and time must verify",
+    ),
+    ("dial/pin", link.Dial(9, "192.0.2.1", (), bytes(32), "192.0.2.1", "/", ""), "only this key"),
+    ("set_tun", link.SetTun(True), "with a descriptor"),
+    ("set_port", link.SetPort(1), "with a descriptor"),
+    ("start_esp", link.StartEsp(1, True), "a gateway of our own"),
+]
+
 FROM_EDGE: list[tuple[str, FromEdge, str]] = [
     ("hello/none", link.EdgeHello(link.VERSION, U64, ()), "a fresh edge"),
     ("hello", link.EdgeHello(link.VERSION, 1, (QUIET, BUSY)), "two live sessions"),
@@ -109,12 +121,15 @@ FROM_EDGE: list[tuple[str, FromEdge, str]] = [
             "/users",
             "Open AnyConnect VPN Agent v9.01-3",
             Secret.of_text("DSID=a1b2c3d4e5f60718293a4b5c6d7e8f90"),
+            Secret(bytes(range(32))),
         ),
         "two certificates and a cookie",
     ),
     (
         "conn_opened/least",
-        link.ConnOpened(1, "10.99.0.2:50000", "10.99.0.1:443", "", "", "", "", (), "", "", "", Secret(b"")),
+        link.ConnOpened(
+            1, "10.99.0.2:50000", "10.99.0.1:443", "", "", "", "", (), "", "", "", Secret(b""), Secret(b"")
+        ),
         "everything a client may leave out",
     ),
     ("frame", link.LinkFrame(7, 0x5597, 1, bytes.fromhex("00010202")), "version request of a client"),
@@ -128,6 +143,20 @@ FROM_EDGE: list[tuple[str, FromEdge, str]] = [
     ("transport_changed/tls", link.TransportChanged(1, Transport.TLS, "10.99.0.2:50000"), "over TLS"),
     ("transport_changed/esp", link.TransportChanged(1, Transport.ESP, "10.99.0.2:4501"), "over ESP"),
     ("rekey_wanted", link.RekeyWanted(1), "a key nears its end"),
+    (
+        "dialed",
+        link.Dialed(
+            9,
+            "TLSv1.3",
+            "TLS13_AES_256_GCM_SHA384",
+            "X25519MLKEM768",
+            (bytes(300),),
+            bytes(range(32)),
+            Secret(bytes(32)),
+        ),
+        "ready for IF-T",
+    ),
+    ("path_mtu", link.PathMtu(1, 1280), "a narrow path"),
     ("stats/none", link.Stats((), ()), "nothing happened"),
     ("stats", link.Stats((BUSY,), (("denied", 3), ("replayed", U64))), "one session, two counters"),
 ]
@@ -135,6 +164,17 @@ FROM_EDGE += [
     (f"session_ended/{cause}", link.SessionEnded(1, 2, cause, MUCH_TRAFFIC), f"cause {cause}")
     for cause in link.EndCause
 ]
+FROM_EDGE += [
+    (
+        f"dial_failed/{cause}",
+        link.DialFailed(9, cause, "what the server did", (bytes(40),), bytes(32)),
+        f"cause {cause}",
+    )
+    for cause in link.DialFailure
+]
+FROM_EDGE.append(
+    ("dial_failed/least", link.DialFailed(9, link.DialFailure.CLOSED, "", (), b""), "no certificate came")
+)
 
 
 def vectors() -> list[dict[str, str]]:

@@ -49,6 +49,8 @@ pub enum Discard {
     Exhausted,
     /// Over the rate granted to this address.
     RateLimited,
+    /// There is no TUN device at the moment.
+    NoTun,
 }
 
 impl Discard {
@@ -77,6 +79,7 @@ impl Discard {
         Self::NoTransport,
         Self::Exhausted,
         Self::RateLimited,
+        Self::NoTun,
     ];
 
     /// The reason as counters and pages show it; never changes once released.
@@ -105,6 +108,7 @@ impl Discard {
             Self::NoTransport => "no-transport",
             Self::Exhausted => "exhausted",
             Self::RateLimited => "rate-limited",
+            Self::NoTun => "no-tun",
         }
     }
 }

@@ -10,11 +10,13 @@ use crate::discard::Discard;
 use crate::esp::{self, IPV4, OpenKey, SealKey};
 use crate::gate::Gate;
 use crate::http_head::Watch;
+use crate::icmp;
 use crate::if_t::{self, HEADER};
 use crate::ip;
 use crate::link::{FromEdge, Rule, Sa, Secret, Suite, ToEdge};
 use crate::mss;
 use crate::network::Network;
+use crate::probe::{self, Probe};
 use crate::segment::Segments;
 use crate::vnet::{self, GSO_NONE, VnetHeader};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -168,6 +170,62 @@ fn judge(data: &[u8]) {
     assert_eq!(group.ranges.len(), 1 + usize::from(joined));
 }
 
+/// The bytes as a packet that does not fit: what is said about it must be a packet that quotes it.
+pub fn too_big(data: &[u8]) {
+    let mut out = [0; icmp::LONGEST];
+    let Some(length) = icmp::too_big(data, 1300, &mut out) else {
+        return;
+    };
+    let message = out.get(..length).expect("a length within the message");
+    let (about, header) = (
+        ip::parse_quoted(data).expect("what is answered can be parsed"),
+        ip::parse(message).expect("what comes out is a packet"),
+    );
+    assert_eq!(header.total, length);
+    assert_eq!(
+        (header.source, header.destination),
+        (about.destination, about.source)
+    );
+    let body = message.get(header.payload..).unwrap_or_default();
+    let sum = if header.source.is_ipv4() {
+        Sum::default()
+    } else {
+        Sum::default().pseudo(
+            header.source,
+            header.destination,
+            header.protocol,
+            body.len(),
+        )
+    };
+    assert!(sum.bytes(body).holds());
+    let quote = body.get(8..).unwrap_or_default();
+    assert!(data.starts_with(quote) && quote.len() >= about.payload.min(data.len()).min(548));
+    // An error about an error does not exist.
+    assert_eq!(icmp::too_big(message, 1300, &mut [0; icmp::LONGEST]), None);
+}
+
+/// The bytes as an ESP payload: what is a probe must be the one that would be written.
+pub fn probe(data: &[u8]) {
+    let Some(found) = probe::parse(data) else {
+        return;
+    };
+    let mut written = data.to_vec();
+    let mtu = match found {
+        Probe::Plain => 0,
+        Probe::Padded { mtu, length } => {
+            assert_eq!(length, data.len());
+            mtu
+        }
+    };
+    probe::write(&mut written, mtu);
+    assert_eq!(probe::parse(&written), Some(found));
+    assert_eq!(
+        written.get(..probe::PADDED_HEADER.min(data.len())),
+        data.get(..probe::PADDED_HEADER.min(data.len()))
+    );
+    assert_eq!(ip::parse(data), Err(Discard::NotIp), "no packet is a probe");
+}
+
 /// The bytes as a stream of frames, read at once and byte by byte.
 pub fn if_t(data: &[u8]) {
     const MAX_BODY: usize = 100;
@@ -275,12 +333,14 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 6] = [
+    const TARGETS: [(&str, Target); 8] = [
         ("http_head", super::http_head),
         ("esp", super::esp),
         ("if_t", super::if_t),
         ("inner_packet", super::inner_packet),
         ("link", super::link),
+        ("probe", super::probe),
+        ("too_big", super::too_big),
         ("vnet", super::vnet),
     ];
 

@@ -16,6 +16,7 @@ pub mod esp;
 pub mod fuzz;
 pub mod gate;
 pub mod http_head;
+pub mod icmp;
 pub mod if_t;
 pub mod ip;
 pub mod link;
@@ -23,6 +24,7 @@ pub mod mss;
 pub mod network;
 #[cfg(test)]
 mod packets;
+pub mod probe;
 pub mod rate;
 pub mod replay;
 pub mod segment;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Version of this message set; both ends must name the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Largest record in bytes: a `hello` that lists 50,000 sessions.
 pub const MAX_RECORD: usize = 16 << 20;
 /// How long sessions outlive a silent control plane.
@@ -154,6 +154,41 @@ pub enum ToEdge {
     /// Ends a session at once. With `fatal` the client is told first (IF-T a4c/0x93:
     /// code and text).
     CloseSession { session: u64, fatal: Option<Fatal> },
+    /// Client edge only, as all that follow. Speaks TLS over a connected TCP socket, whose
+    /// descriptor comes with this message, and asks for the IF-T upgrade. The service chooses
+    /// `conn`, each number once in the life of an edge. Answered by `dialed` or `dial_failed`.
+    Dial(Box<Dial>),
+    /// The TUN device of the tunnel; its descriptor comes with this message. Replaces the former.
+    SetTun {
+        /// Whether the kernel took the UDP offloads (TUN_F_USO4 and 6).
+        takes_udp: bool,
+    },
+    /// A UDP socket for the ESP packets of a session, connected to the gateway; its descriptor
+    /// comes with this message. Replaces the former.
+    SetPort { session: u64 },
+    /// The configuration is complete and both keys are installed: prove ESP by probes, use it
+    /// once proven, watch it, return to it. `extended`: the gateway is Lockgate's own, it answers
+    /// padded probes and understands a notice that the client left ESP.
+    StartEsp { session: u64, extended: bool },
+}
+
+/// How to reach IF-T at a gateway over an open TCP connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dial {
+    pub conn: u64,
+    /// DNS name or IP address the certificate must be for; also SNI when it is a name.
+    pub server_name: String,
+    /// Trust anchors, DER certificates. When there are any, chain, name and time must verify.
+    pub roots: Vec<serde_bytes::ByteBuf>,
+    /// SHA-256 over the leaf's SubjectPublicKeyInfo, or empty. When it is given, it must match.
+    /// Without roots and pin nothing is trusted.
+    #[serde(with = "serde_bytes")]
+    pub pin: Vec<u8>,
+    /// Host header and request target, valid for an HTTP head.
+    pub host: String,
+    pub path: String,
+    pub user_agent: String,
 }
 
 /// Reason given to a client whose session ends (`errorType`, `errorString`).
@@ -261,12 +296,71 @@ pub enum FromEdge {
     },
     /// The outbound or inbound key nears the end of its sequence numbers.
     RekeyWanted { session: u64 },
+    /// Client edge only: the gateway's certificate was accepted and it answered 101. Frames follow.
+    Dialed(Box<Dialed>),
+    /// Client edge only: the dial came to nothing; the connection is closed.
+    DialFailed {
+        conn: u64,
+        cause: DialFailure,
+        /// For a log; at most 256 bytes, no control characters.
+        detail: String,
+        /// What the server presented, leaf first; may be empty.
+        certificates: Vec<serde_bytes::ByteBuf>,
+        /// SHA-256 over the leaf's SubjectPublicKeyInfo, or empty.
+        #[serde(with = "serde_bytes")]
+        pin: Vec<u8>,
+    },
+    /// Client edge only: the largest inner packet that reaches the gateway over ESP.
+    PathMtu { session: u64, mtu: u16 },
     /// Every 5 s and when asked: sessions with traffic since the last report, and what was dropped
     /// in total since the edge started, by reason.
     Stats {
         sessions: Vec<SessionState>,
         counters: Vec<(String, u64)>,
     },
+}
+
+/// Facts about a connection that a client edge has made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dialed {
+    pub conn: u64,
+    pub tls_version: String,
+    pub tls_cipher: String,
+    pub tls_group: String,
+    /// DER, leaf first.
+    pub certificates: Vec<serde_bytes::ByteBuf>,
+    /// SHA-256 over the leaf's SubjectPublicKeyInfo.
+    #[serde(with = "serde_bytes")]
+    pub pin: Vec<u8>,
+    /// Keying material of this TLS connection: label [`EXPORTER_LABEL`], no context, 32 bytes.
+    pub exporter: Secret,
+}
+
+/// TLS exporter label (RFC 8446 section 7.5) of the value that resumptions sign.
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-lockgate-resume";
+
+/// Why a client edge could not reach IF-T at a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DialFailure {
+    /// No chain to one of the roots.
+    Untrusted,
+    /// The certificate is for another name.
+    WrongName,
+    Expired,
+    NotYetValid,
+    /// Not the pinned key.
+    PinMismatch,
+    /// TLS failed for another reason.
+    Tls,
+    /// The server answered HTTP with another status than 101; `detail` begins with it.
+    HttpStatus,
+    /// What came is no HTTP answer.
+    Http,
+    /// The server closed the connection.
+    Closed,
+    Timeout,
 }
 
 /// Facts about a connection that asked for the IF-T upgrade.
@@ -288,4 +382,7 @@ pub struct ConnOpened {
     pub user_agent: String,
     /// The raw Cookie header, or empty.
     pub cookie: Secret,
+    /// Keying material of this TLS connection: label [`EXPORTER_LABEL`], no context, 32 bytes;
+    /// empty where TLS has none to give.
+    pub exporter: Secret,
 }

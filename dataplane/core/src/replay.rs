@@ -187,7 +187,7 @@ mod tests {
         }
 
         #[test]
-        fn the_low_half_is_enough(start in 0u64..1 << 40, steps in proptest::collection::vec(0i64..3000, 1..60)) {
+        fn the_low_half_is_enough(start in prop_oneof![0u64..1 << 40, (0u64..9, 0u64..6000).prop_map(|(turn, near)| (turn << 32) + near), (1u64..9, 1u64..6000).prop_map(|(turn, near)| (turn << 32) - near)], steps in proptest::collection::vec(0i64..3000, 1..60)) {
             let mut window = Window::new();
             window.accept(start);
             for step in steps {

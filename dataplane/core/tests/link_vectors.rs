@@ -26,6 +26,10 @@ const TO_EDGE: &[&str] = &[
     "set_rules",
     "set_deadline",
     "close_session",
+    "dial",
+    "set_tun",
+    "set_port",
+    "start_esp",
 ];
 const FROM_EDGE: &[&str] = &[
     "hello",
@@ -35,6 +39,9 @@ const FROM_EDGE: &[&str] = &[
     "session_ended",
     "transport_changed",
     "rekey_wanted",
+    "dialed",
+    "dial_failed",
+    "path_mtu",
     "stats",
 ];
 
@@ -52,6 +59,10 @@ fn name_to(message: &ToEdge) -> &'static str {
         ToEdge::SetRules { .. } => "set_rules",
         ToEdge::SetDeadline { .. } => "set_deadline",
         ToEdge::CloseSession { .. } => "close_session",
+        ToEdge::Dial(_) => "dial",
+        ToEdge::SetTun { .. } => "set_tun",
+        ToEdge::SetPort { .. } => "set_port",
+        ToEdge::StartEsp { .. } => "start_esp",
     }
 }
 
@@ -64,6 +75,9 @@ fn name_from(message: &FromEdge) -> &'static str {
         FromEdge::SessionEnded { .. } => "session_ended",
         FromEdge::TransportChanged { .. } => "transport_changed",
         FromEdge::RekeyWanted { .. } => "rekey_wanted",
+        FromEdge::Dialed(_) => "dialed",
+        FromEdge::DialFailed { .. } => "dial_failed",
+        FromEdge::PathMtu { .. } => "path_mtu",
         FromEdge::Stats { .. } => "stats",
     }
 }

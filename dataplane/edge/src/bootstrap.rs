@@ -121,7 +121,7 @@ impl std::fmt::Display for BootstrapError {
 
 impl std::error::Error for BootstrapError {}
 
-fn error(text: impl Into<String>) -> BootstrapError {
+pub(crate) fn error(text: impl Into<String>) -> BootstrapError {
     BootstrapError(text.into())
 }
 
@@ -144,7 +144,7 @@ impl Bootstrap {
 }
 
 /// serde's message may quote values; only its position and kind are safe to show.
-fn describe(problem: &serde_json::Error) -> String {
+pub(crate) fn describe(problem: &serde_json::Error) -> String {
     let (line, column) = (problem.line(), problem.column());
     if problem.is_data() {
         // "unknown field `x`, expected …" and "missing field `x`" quote names; "invalid type:
@@ -247,7 +247,7 @@ fn address(name: &str, found: std::io::Result<SocketAddr>) -> Result<SocketAddr,
     found.map_err(|_| error(format!("{name}: not an IPv4 or IPv6 socket")))
 }
 
-fn expect_socket(
+pub(crate) fn expect_socket(
     name: &str,
     socket: impl AsFd,
     kind: SocketType,

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bootstrap::Bootstrap;
 use crate::confine;
-use crate::data::{self, DataConfig, DataHandle, Monotonic, ToData};
+use crate::data::{self, DataConfig, DataHandle, Monotonic, Side, ToData};
 use crate::front::admission::Admission;
 use crate::front::refusal::Refusals;
 use crate::front::{Front, listener};
@@ -25,7 +25,7 @@ use crate::log;
 /// Threads of the front. TLS handshakes are its only heavy work; packets have their own thread.
 const FRONT_THREADS: usize = 2;
 /// For the data thread to end after it was asked to.
-const STOP: Duration = Duration::from_secs(2);
+pub(crate) const STOP: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT. Exit codes: 0 stopped, 1 cannot start, 70 failed later.
 pub fn run() -> ExitCode {
@@ -48,7 +48,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn cannot_start(reason: &str) -> ExitCode {
+pub(crate) fn cannot_start(reason: &str) -> ExitCode {
     log::last_line(
         log::Level::Error,
         "cannot-start",
@@ -68,7 +68,8 @@ fn serve(bootstrap: Bootstrap) -> std::io::Result<ExitCode> {
     let (uplink, outgoing) = uplink::channel(refusals.clone());
     let up = uplink.clone();
     let config = DataConfig {
-        tun: bootstrap.tun,
+        side: Side::Gateway,
+        tun: Some(bootstrap.tun),
         tun_takes_udp: bootstrap.tun_takes_udp,
         udp: bootstrap.udp,
         reserved: bootstrap.reserved.into(),
@@ -87,6 +88,7 @@ fn serve(bootstrap: Bootstrap) -> std::io::Result<ExitCode> {
         edge,
         directory: directory.clone(),
         data: Arc::new(data.clone()),
+        client: None,
         outgoing,
         refusals: refusals.clone(),
     };
@@ -113,24 +115,27 @@ fn serve(bootstrap: Bootstrap) -> std::io::Result<ExitCode> {
             "started",
             serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "edge": format!("{edge:016x}"), "listeners": listening}),
         );
-        until_the_end(&data, thread).await
+        until_the_end(&data, thread, std::future::pending()).await
     })?;
     // Connections of the front simply close; clients come back with their cookie.
     runtime.shutdown_timeout(STOP);
     Ok(code)
 }
 
-/// Waits for a signal or for the end of the data thread, without which nothing works.
-async fn until_the_end(
+/// Waits for a signal, for the end of the data thread, without which nothing works, or for
+/// `useless`, which ends when there is nothing more to do. Then ends the data thread.
+pub(crate) async fn until_the_end(
     data: &DataHandle,
     thread: JoinHandle<std::io::Result<()>>,
+    useless: impl Future<Output = ()>,
 ) -> std::io::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut ended = tokio::task::spawn_blocking(move || thread.join());
-    let name = tokio::select! {
+    let reason = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        () = useless => "nobody to serve",
         result = &mut ended => {
             let reason = match result {
                 Ok(Ok(Err(problem))) => problem.to_string(),
@@ -141,7 +146,7 @@ async fn until_the_end(
             return Ok(ExitCode::from(70));
         }
     };
-    log::info("stopping", serde_json::json!({"signal": name}));
+    log::info("stopping", serde_json::json!({"reason": reason}));
     data.send(ToData::Shutdown);
     if tokio::time::timeout(STOP, ended).await.is_err() {
         log::last_line(
@@ -156,7 +161,7 @@ async fn until_the_end(
 }
 
 /// Random bytes from the library that also makes our keys.
-fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+pub(crate) fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     let mut bytes = [0; N];
     rustls::crypto::aws_lc_rs::default_provider()
         .secure_random
@@ -180,7 +185,7 @@ fn raise_descriptor_limit() {
 
 /// A panic in a task of the front costs that connection. The data thread is different: sessions
 /// it left half changed must not live on, so the process ends and the supervisor starts anew.
-fn exit_when_the_data_thread_panics() {
+pub(crate) fn exit_when_the_data_thread_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("unnamed").to_owned();

@@ -4,14 +4,24 @@
 //! environment for what to try, because nobody can take confinement off again.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use lockgate_edge::confine;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketType, recvmsg, sendmsg,
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lockgate-edge");
 const TRY: &str = "LOCKGATE_TEST_TRY";
+const CLIENT: &str = "LOCKGATE_TEST_CLIENT";
 
 /// Exit codes of a child that tried.
 const DENIED: i32 = 42;
@@ -21,15 +31,24 @@ const ALLOWED: i32 = 43;
 fn tried() {
     let Ok(what) = std::env::var(TRY) else { return };
     let parent = rustix::process::getppid().unwrap();
-    confine::edge(Path::new("/tmp/http")).unwrap();
+    let before = Before::new();
+    if std::env::var(CLIENT).is_ok() {
+        confine::client().unwrap();
+    } else {
+        confine::edge(Path::new("/tmp/http")).unwrap();
+    }
     let allowed = match what.as_str() {
         "nothing" => true,
         "read" => std::fs::read("/etc/passwd").is_ok(),
         "list" => std::fs::read_dir("/").is_ok(),
         "write" => std::fs::write("/tmp/lockgate-test-edge", "x").is_ok(),
-        "tcp" => std::net::TcpListener::bind("127.0.0.1:0").is_ok(),
-        "udp" => std::net::UdpSocket::bind("127.0.0.1:0").is_ok(),
-        "unix" => std::os::unix::net::UnixStream::pair().is_ok(),
+        "tcp" => TcpListener::bind("127.0.0.1:0").is_ok(),
+        "udp" => UdpSocket::bind("127.0.0.1:0").is_ok(),
+        "unix" => UnixStream::pair().is_ok(),
+        "unix-socket" => rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).is_ok(),
+        "connect" => before.udp.connect("127.0.0.1:9").is_ok(),
+        "accept" => before.listener.accept().is_ok(),
+        "receive" => before.receive(),
         "thread" => std::thread::Builder::new()
             .spawn(|| 1)
             .is_ok_and(|thread| thread.join().is_ok()),
@@ -48,6 +67,62 @@ fn tried() {
     std::process::exit(if allowed { ALLOWED } else { DENIED });
 }
 
+/// What a process has before it is confined.
+struct Before {
+    udp: UdpSocket,
+    listener: UnixListener,
+    /// Holds a message with a TCP socket.
+    link: UnixStream,
+    _others: Vec<OwnedFd>,
+}
+
+impl Before {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("link");
+        let listener = UnixListener::bind(&path).unwrap();
+        let waiting = UnixStream::connect(&path).unwrap();
+        let (link, sender) = UnixStream::pair().unwrap();
+        let gateway = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = TcpStream::connect(gateway.local_addr().unwrap()).unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [tcp.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let slices = [IoSlice::new(b"x")];
+        sendmsg(&sender, &slices, &mut control, SendFlags::empty()).unwrap();
+        Self {
+            udp: UdpSocket::bind("127.0.0.1:0").unwrap(),
+            listener,
+            link,
+            _others: vec![waiting.into(), sender.into(), gateway.into(), tcp.into()],
+        }
+    }
+
+    /// Takes the socket from the message and does with it what the data thread does.
+    fn receive(&self) -> bool {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let mut slices = [IoSliceMut::new(&mut byte)];
+        recvmsg(
+            &self.link,
+            &mut slices,
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )
+        .unwrap();
+        let Some(RecvAncillaryMessage::ScmRights(mut received)) = control.drain().next() else {
+            return false;
+        };
+        let socket = TcpStream::from(received.next().unwrap());
+        socket.set_nonblocking(true).is_ok()
+            && socket.set_nodelay(true).is_ok()
+            && rustix::net::sockopt::set_socket_keepalive(&socket, true).is_ok()
+            && socket.peer_addr().is_ok()
+    }
+}
+
 /// Asks to be traced by the parent: the form of ptrace that needs no right.
 fn ptrace() -> bool {
     // SAFETY: PTRACE_TRACEME takes no pointer and changes no memory of this process.
@@ -57,11 +132,20 @@ fn ptrace() -> bool {
 }
 
 fn try_in_child(what: &str) -> Output {
-    Command::new(std::env::current_exe().unwrap())
+    attempt(what).output().unwrap()
+}
+
+/// As the edge of an endpoint.
+fn try_as_client(what: &str) -> Output {
+    attempt(what).env(CLIENT, "1").output().unwrap()
+}
+
+fn attempt(what: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "tried", "--nocapture", "--test-threads=1"])
-        .env(TRY, what)
-        .output()
-        .unwrap()
+        .env(TRY, what);
+    command
 }
 
 #[test]
@@ -85,14 +169,40 @@ fn the_edge_may_do_what_it_needs_and_nothing_else() {
 }
 
 #[test]
+fn the_edge_of_an_endpoint_makes_no_socket_and_takes_what_it_is_given() {
+    for (what, wanted) in [
+        ("nothing", ALLOWED),
+        ("receive", ALLOWED),
+        ("accept", ALLOWED),
+        ("thread", ALLOWED),
+        ("panic", ALLOWED),
+        ("unix", DENIED),
+        ("unix-socket", DENIED),
+        ("connect", DENIED),
+        ("read", DENIED),
+        ("list", DENIED),
+        ("write", DENIED),
+        ("tcp", DENIED),
+        ("udp", DENIED),
+        ("exec", DENIED),
+        ("priority", DENIED),
+        ("kill", DENIED),
+    ] {
+        let output = try_as_client(what);
+        assert_eq!(output.status.code(), Some(wanted), "{what}: {output:?}");
+    }
+}
+
+#[test]
 fn what_only_an_intruder_tries_ends_the_edge() {
     for what in ["ptrace", "mount", "chroot"] {
-        let output = try_in_child(what);
-        assert_eq!(
-            output.status.signal(),
-            Some(libc::SIGSYS),
-            "{what}: {output:?}"
-        );
+        for output in [try_in_child(what), try_as_client(what)] {
+            assert_eq!(
+                output.status.signal(),
+                Some(libc::SIGSYS),
+                "{what}: {output:?}"
+            );
+        }
     }
     // Starting a program begins with a new process, which fails already.
     assert_eq!(try_in_child("exec").status.code(), Some(DENIED));

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
 
-use common::{Control, UPGRADE, frame, read_head, read_record, say, soon};
+use common::{Control, UPGRADE, assert_confined, frame, read_head, read_record, say, soon, status};
 use lockgate_dataplane::link::{EndCause, FromEdge, ToEdge, VERSION};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
@@ -142,24 +142,6 @@ impl Running {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
             .unwrap();
     }
-}
-
-/// The fields of /proc/PID/status, of the process or of one of its threads.
-fn status(path: &Path) -> std::collections::HashMap<String, String> {
-    std::fs::read_to_string(path)
-        .unwrap()
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-        .collect()
-}
-
-fn assert_confined(fields: &std::collections::HashMap<String, String>) {
-    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-        assert_eq!(fields[set], "0000000000000000", "{set}");
-    }
-    assert_eq!(fields["NoNewPrivs"], "1");
-    assert_eq!(fields["Seccomp"], "2");
 }
 
 #[tokio::test]

@@ -218,7 +218,10 @@ async fn attach_hands_the_connection_over_without_losing_a_byte() {
 
     // The parts still speak TLS with the client, in both directions.
     adopted.stream.set_nonblocking(false).unwrap();
-    let mut server = rustls::Stream::new(&mut adopted.tls, &mut adopted.stream);
+    let rustls::Connection::Server(tls) = &mut adopted.tls else {
+        panic!("the gateway's end of TLS is the server's");
+    };
+    let mut server = rustls::Stream::new(tls, &mut adopted.stream);
     server
         .write_all(&frame(0xa4c, 4, adopted.sequence, b"packet"))
         .unwrap();
@@ -249,7 +252,10 @@ async fn what_the_client_sent_early_is_in_the_leftover() {
     say(&mut client, &whole[20..]).await;
     let mut all = std::mem::take(&mut adopted.leftover);
     adopted.stream.set_nonblocking(false).unwrap();
-    let mut server = rustls::Stream::new(&mut adopted.tls, &mut adopted.stream);
+    let rustls::Connection::Server(tls) = &mut adopted.tls else {
+        panic!("the gateway's end of TLS is the server's");
+    };
+    let mut server = rustls::Stream::new(tls, &mut adopted.stream);
     let mut rest = vec![0; whole.len() - all.len()];
     server.read_exact(&mut rest).unwrap();
     all.extend(rest);

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from lockgate.cli.output import Command, dir_option, examples, json_option, print_json, warn
+from lockgate.cli.gateway_option import dir_option
+from lockgate.cli.output import Command, examples, json_option, print_json, warn
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.secret import Secret
 from lockgate.server.config.checks import check

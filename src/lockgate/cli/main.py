@@ -38,10 +38,35 @@ CONFIG = LazyGroup(
     help="Look at configuration files.",
 )
 
+CLIENT = LazyGroup(
+    "client",
+    {
+        "run": Lazy("lockgate.cli.client:run", "Run the client service in the foreground."),
+        "reset": Lazy("lockgate.cli.client:reset", "Undo everything a killed client left behind."),
+        "sleep": Lazy("lockgate.cli.client:sleep", "Tell the service that the machine will be suspended."),
+        "wake": Lazy("lockgate.cli.client:wake", "Tell the service that the machine has woken up."),
+        "stop": Lazy("lockgate.cli.client:stop", "End the service."),
+    },
+    help="Run the service that owns this machine's connections.",
+)
+
 lockgate = LazyGroup(
     "lockgate",
-    {"server": SERVER, "user": USER, "config": CONFIG},
-    help="Lockgate: an open secure-access gateway.",
+    {
+        "connect": Lazy("lockgate.cli.connect:connect", "Connect this machine to a gateway."),
+        "status": Lazy("lockgate.cli.connections:status", "List the connections."),
+        "details": Lazy(
+            "lockgate.cli.connections:details", "Show a connection: addresses, networks, traffic."
+        ),
+        "disconnect": Lazy("lockgate.cli.connections:disconnect", "End a connection and its session."),
+        "suspend": Lazy("lockgate.cli.connections:suspend", "Take a connection down, keep its session."),
+        "resume": Lazy("lockgate.cli.connections:resume", "Bring a suspended connection up again."),
+        "client": CLIENT,
+        "server": SERVER,
+        "user": USER,
+        "config": CONFIG,
+    },
+    help="Lockgate: an open secure-access gateway and client.",
 )
 lockgate = click.version_option(__version__, prog_name="lockgate")(lockgate)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from lockgate.cli.output import Command, dir_option, examples, json_option, print_json
+from lockgate.cli.gateway_option import dir_option
+from lockgate.cli.output import Command, duration, examples, json_option, print_json, print_table
 
 
 @click.command(
@@ -57,7 +58,7 @@ def status(path: Path, as_json: bool) -> None:
         print_json(answer)
         return
     pids = ", ".join(f"{name} {pid}" for name, pid in answer["pids"].items())
-    click.echo(f"running for {_duration(answer['uptime'])}, version {answer['version']}")
+    click.echo(f"running for {duration(answer['uptime'])}, version {answer['version']}")
     click.echo(f"processes: {pids}; edge link {answer['edge']}")
     click.echo(f"sessions: {answer['sessions']}, of them connected: {answer['connected']}")
     for name, count in sorted(answer["counters"].items()):
@@ -75,7 +76,11 @@ def status(path: Path, as_json: bool) -> None:
 @dir_option
 @json_option
 def sessions(path: Path, as_json: bool) -> None:
-    """List the sessions: user, inner addresses, transport, since when."""
+    """List the sessions: user, inner addresses, transport, since when.
+
+    ESP is the cipher a session's fast path has or would have. A BOUND session is resumed only with proof
+    of the key its client made; others by their cookie alone.
+    """
     from lockgate.server.control_client import call
     from lockgate.server.datadir import open_directory
 
@@ -86,7 +91,7 @@ def sessions(path: Path, as_json: bool) -> None:
     if not rows:
         click.echo("no sessions")
         return
-    table = [("SESSION", "USER", "ADDRESSES", "TRANSPORT", "SINCE", "LEFT", "FROM")]
+    table = [("SESSION", "USER", "ADDRESSES", "TRANSPORT", "ESP", "BOUND", "SINCE", "LEFT", "FROM")]
     for row in rows:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["since"]))
         table.append(
@@ -95,14 +100,14 @@ def sessions(path: Path, as_json: bool) -> None:
                 row["user"],
                 " ".join(row["addresses"]),
                 row["transport"],
+                row["suite"] or "-",
+                "yes" if row["bound"] else "no",
                 since,
-                _duration(row["remaining"]),
+                duration(row["remaining"]),
                 row["source"],
             )
         )
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    for line in table:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print_table(table)
 
 
 @click.command(
@@ -132,10 +137,3 @@ def disconnect(path: Path, as_json: bool, session: tuple[str, ...], user: str | 
         print_json({"ended": answer["ended"]})
     else:
         click.echo(f"ended {len(answer['ended'])} sessions")
-
-
-def _duration(seconds: int) -> str:
-    """Days hours:minutes:seconds, as the guides show remaining time."""
-    days, rest = divmod(int(seconds), 86400)
-    clock = f"{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
-    return f"{days} days {clock}" if days else clock

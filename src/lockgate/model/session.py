@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
+from lockgate.protocol.edge_link import Suite
+
 
 class EndCause(StrEnum):
     """Why a session ended; the value is what logs and the database hold."""
@@ -19,6 +21,7 @@ class EndCause(StrEnum):
     USER_DISABLED = "user-disabled"
     USER_DELETED = "user-deleted"
     PASSWORD_CHANGED = "password-changed"  # noqa: S105  # a cause, not a password
+    COOKIE_REPLAYED = "cookie-replayed"  # two parties have its cookies
 
 
 class RefusalReason(StrEnum):
@@ -29,6 +32,10 @@ class RefusalReason(StrEnum):
     EXPIRED = "expired"
     IDLE = "idle"
     USER_DISABLED = "user-disabled"
+    PROOF_MISSING = "proof-missing"  # the session is bound to a key, and nothing was signed
+    PROOF_WRONG = "proof-wrong"
+    COOKIE_REPLAYED = "cookie-replayed"  # the cookie was replaced, and its successor has been used
+    OVERTAKEN = "overtaken"  # so it was, but only after this client had connected
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,12 @@ class ClientFacts:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One stay. Times are seconds since 1970; `idle_seconds` 0 means no idle limit."""
+    """One stay. Times are seconds since 1970; `idle_seconds` 0 means no idle limit.
+
+    public_key: Ed25519 key whose signature a resumption needs, 32 bytes; empty where the client has
+                none, so that the cookie alone opens the session.
+    suite:      how its ESP packets are protected in this generation; None without ESP.
+    """
 
     id: int  # random, 1 .. 2**63 - 1
     user: str
@@ -56,8 +68,15 @@ class Session:
     idle_seconds: int
     last_seen: float
     generation: int  # 1, and one more with every resume
+    public_key: bytes = b""
+    suite: Suite | None = None
     ended: float | None = None
     cause: EndCause | None = None
+
+    @property
+    def bound(self) -> bool:
+        """Its cookies are worth nothing without the key it was opened with."""
+        return bool(self.public_key)
 
     def remaining(self, now: float) -> int:
         """Whole seconds until the session's length is used up; 0 when it has passed."""

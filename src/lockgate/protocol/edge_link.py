@@ -20,7 +20,7 @@ from lockgate.protocol.if_t import MAX_FRAME
 from lockgate.protocol.secret import Secret
 from lockgate.protocol.strict_msgpack import U8, U16, U32, U64, Length
 
-VERSION = 1
+VERSION = 2
 """Version of this message set; both ends must name the same."""
 
 MAX_RECORD = 16 << 20
@@ -39,6 +39,12 @@ MAX_SPIS = 16
 MAX_CERTIFICATES = 16
 """Most certificates in a client's chain; chains in the field have at most five."""
 
+MAX_ROOTS = 1024
+"""Most trust anchors of one dial; system stores have about 150."""
+
+EXPORTER_LABEL = b"EXPORTER-lockgate-resume"
+"""TLS exporter label (RFC 8446 section 7.5) of the value that resumptions sign."""
+
 _LENGTH = struct.Struct("!I")
 
 # An "address:port" with IPv6 in brackets has at most 47 characters, a zone included fewer than 80.
@@ -51,6 +57,9 @@ _HeaderSecret: TypeAlias = Annotated[Secret, Length(65536)]
 _Address4: TypeAlias = Annotated[bytes, Length(4, exactly=(0, 4))]
 _Address6: TypeAlias = Annotated[bytes, Length(16, exactly=(0, 16))]
 _FrameBody: TypeAlias = Annotated[bytes, Length(MAX_FRAME)]
+_Exporter: TypeAlias = Annotated[Secret, Length(32, exactly=(0, 32))]
+_Pin: TypeAlias = Annotated[bytes, Length(32, exactly=(0, 32))]
+_Chain: TypeAlias = Annotated[tuple[Annotated[bytes, Length(65536)], ...], Length(MAX_CERTIFICATES)]
 
 
 class Suite(StrEnum):
@@ -267,6 +276,53 @@ class CloseSession:
 
 
 @dataclass(frozen=True, slots=True)
+class Dial:
+    """Client edge only, as all commands that follow: speak TLS over a connected TCP socket, whose
+    descriptor comes with this message, and ask for the IF-T upgrade. Answered by Dialed or DialFailed.
+
+    `conn` is chosen by the service, each number once in the life of an edge. `roots` are DER trust
+    anchors: when there are any, chain, name and time must verify. `pin` is the SHA-256 of the leaf's
+    SubjectPublicKeyInfo or empty; when given, it must match. Without both nothing is trusted.
+    """
+
+    conn: U64
+    server_name: Annotated[str, Length(255)]
+    roots: Annotated[tuple[Annotated[bytes, Length(65536)], ...], Length(MAX_ROOTS)]
+    pin: _Pin
+    host: Annotated[str, Length(512)]
+    path: Annotated[str, Length(4096)]
+    user_agent: Annotated[str, Length(512)]
+
+
+@dataclass(frozen=True, slots=True)
+class SetTun:
+    """The TUN device of the tunnel; its descriptor comes with this message. `takes_udp`: the kernel
+    took the UDP offloads."""
+
+    takes_udp: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetPort:
+    """A UDP socket for the ESP packets of a session, connected to the gateway; its descriptor comes
+    with this message. Replaces the former."""
+
+    session: U64
+
+
+@dataclass(frozen=True, slots=True)
+class StartEsp:
+    """The configuration is complete and both keys are installed: prove ESP, use it, watch it.
+
+    `extended`: the gateway is Lockgate's own, it answers padded probes and understands a notice that
+    the client left ESP.
+    """
+
+    session: U64
+    extended: bool
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeHello:
     """The edge's answer to ControlHello. `edge` is random per process: another value means that
     everything known before is gone unless it is listed."""
@@ -281,7 +337,8 @@ class ConnOpened:
     """A client asked for the IF-T upgrade and got it.
 
     `peer` and `local` are "address:port"; `client_certificates` are DER, leaf first, proven;
-    `cookie` is the raw Cookie header, or empty.
+    `cookie` is the raw Cookie header, or empty; `exporter` is keying material of this TLS connection
+    (label EXPORTER_LABEL, no context, 32 bytes), empty where TLS has none to give.
     """
 
     conn: U64
@@ -296,6 +353,7 @@ class ConnOpened:
     path: _HeaderText
     user_agent: _HeaderText
     cookie: _HeaderSecret
+    exporter: _Exporter
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +391,57 @@ class RekeyWanted:
     session: U64
 
 
+class DialFailure(StrEnum):
+    """Why a client edge could not reach IF-T at a gateway."""
+
+    UNTRUSTED = "untrusted"
+    WRONG_NAME = "wrong-name"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not-yet-valid"
+    PIN_MISMATCH = "pin-mismatch"
+    TLS = "tls"
+    HTTP_STATUS = "http-status"
+    HTTP = "http"
+    CLOSED = "closed"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialed:
+    """Client edge only: the gateway's certificate was accepted and it answered 101. Frames follow.
+
+    `certificates` are DER, leaf first; `pin` is the SHA-256 of the leaf's SubjectPublicKeyInfo;
+    `exporter` as in ConnOpened.
+    """
+
+    conn: U64
+    tls_version: _Name
+    tls_cipher: _Name
+    tls_group: _Name
+    certificates: _Chain
+    pin: _Pin
+    exporter: _Exporter
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed:
+    """Client edge only: the dial came to nothing. `detail` is for a log."""
+
+    conn: U64
+    cause: DialFailure
+    detail: Annotated[str, Length(256)]
+    certificates: _Chain
+    pin: _Pin
+
+
+@dataclass(frozen=True, slots=True)
+class PathMtu:
+    """Client edge only: the largest inner packet that reaches the gateway over ESP, in bytes."""
+
+    session: U64
+    mtu: U16
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """Every 5 s and when asked: sessions with traffic since the last report, and drops since the edge started."""
@@ -354,9 +463,23 @@ ToEdge: TypeAlias = (
     | SetRules
     | SetDeadline
     | CloseSession
+    | Dial
+    | SetTun
+    | SetPort
+    | StartEsp
 )
 FromEdge: TypeAlias = (
-    EdgeHello | ConnOpened | LinkFrame | ConnClosed | SessionEnded | TransportChanged | RekeyWanted | Stats
+    EdgeHello
+    | ConnOpened
+    | LinkFrame
+    | ConnClosed
+    | SessionEnded
+    | TransportChanged
+    | RekeyWanted
+    | Dialed
+    | DialFailed
+    | PathMtu
+    | Stats
 )
 
 _TO_EDGE: dict[str, type[ToEdge]] = {
@@ -372,6 +495,10 @@ _TO_EDGE: dict[str, type[ToEdge]] = {
     "set_rules": SetRules,
     "set_deadline": SetDeadline,
     "close_session": CloseSession,
+    "dial": Dial,
+    "set_tun": SetTun,
+    "set_port": SetPort,
+    "start_esp": StartEsp,
 }
 _FROM_EDGE: dict[str, type[FromEdge]] = {
     "hello": EdgeHello,
@@ -381,6 +508,9 @@ _FROM_EDGE: dict[str, type[FromEdge]] = {
     "session_ended": SessionEnded,
     "transport_changed": TransportChanged,
     "rekey_wanted": RekeyWanted,
+    "dialed": Dialed,
+    "dial_failed": DialFailed,
+    "path_mtu": PathMtu,
     "stats": Stats,
 }
 _NAMES: dict[type, str] = {cls: name for table in (_TO_EDGE, _FROM_EDGE) for name, cls in table.items()}

@@ -17,6 +17,7 @@ from lockgate.server.store.interface import AuditEntry
 
 log = structlog.get_logger("audit")
 
+OK, FAILED = "ok", "failed"
 # The columns' widths.
 USER_LIMIT, SOURCE_LIMIT, TEXT_LIMIT = 128, 64, 512
 
@@ -38,25 +39,47 @@ class Audit:
         session: int | None = None,
         text: str = "",
     ) -> None:
-        """event, reason: codes of ours that never change. user: as typed. text: more about it."""
-        entry = AuditEntry(
+        """Writes an event to the database and the log."""
+        entry = self.entry(event, ok=ok, reason=reason, user=user, source=source, session=session, text=text)
+        await self._records.add(entry)
+        self.log(entry)
+
+    def entry(
+        self,
+        event: str,
+        *,
+        ok: bool,
+        reason: str = "",
+        user: str = "",
+        source: str = "",
+        session: int | None = None,
+        text: str = "",
+    ) -> AuditEntry:
+        """An event of now, for a writer that has it written beside what it is about; `log` it afterwards.
+
+        event, reason: codes of ours that never change. user: as typed. text: more about it.
+        """
+        return AuditEntry(
             time=self._clock(),
             event=event,
-            outcome="ok" if ok else "failed",
+            outcome=OK if ok else FAILED,
             reason=reason,
             user=printable(user, USER_LIMIT),
             source=printable(source, SOURCE_LIMIT),
             session=session,
             text=printable(text, TEXT_LIMIT),
         )
-        await self._records.add(entry)
-        write = log.info if ok else log.warning
+
+    @staticmethod
+    def log(entry: AuditEntry) -> None:
+        """The event as a line of the log."""
+        write = log.info if entry.outcome == OK else log.warning
         write(
-            event,
+            entry.event,
             outcome=entry.outcome,
-            reason=reason,
+            reason=entry.reason,
             user=entry.user,
             source=entry.source,
-            session=session,
+            session=entry.session,
             text=entry.text,
         )

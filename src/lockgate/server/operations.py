@@ -28,6 +28,8 @@ def describe(live: LiveSession, now: float) -> dict[str, Any]:
         "user": session.user,
         "addresses": [str(a) for a in (session.address4, session.address6) if a is not None],
         "transport": live.transport.value,
+        "suite": None if session.suite is None else session.suite.value,
+        "bound": session.bound,
         "since": session.started,
         "source": session.client.source,
         "peer": live.peer,

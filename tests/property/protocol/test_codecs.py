@@ -104,15 +104,15 @@ address6 = st.builds(
     st.integers(0, 128),
 )
 esp_offers = st.builds(
-    EspOffer,
-    st.sampled_from(EspCipher),
-    st.sampled_from(EspHmac),
+    lambda algorithms, *rest: EspOffer(*algorithms, *rest),
+    st.sampled_from([(c, h) for c in EspCipher for h in EspHmac if c.gcm == (h is EspHmac.NONE)]),
     st.integers(1, 65535),
     u32,
     u32,
     st.booleans(),
     st.booleans(),
 )
+shown = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=40)
 tunnels = st.builds(
     TunnelConfig,
     mtu=st.integers(1, 16368),
@@ -126,6 +126,15 @@ tunnels = st.builds(
     exclude=network_lists(),
     gateway4=st.none() | address4,
     esp=st.none() | esp_offers,
+    disconnect_on_route_change=st.booleans(),
+    tunnel_routes_first=st.booleans(),
+    local_subnet_access=st.booleans(),
+    enforce4=st.booleans(),
+    enforce6=st.booleans(),
+    extended=st.booleans(),
+    proxy=shown,
+    pac_script=st.binary(max_size=200),
+    pac_url=shown,
 ) | st.builds(TunnelConfig, mtu=st.integers(1, 16368), address6=address6)
 
 

@@ -18,7 +18,7 @@ from lockgate.cli.output import Command
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.setup import is_real_root
 
-WITHOUT_JSON = {("server", "run")}  # prints its log instead
+WITHOUT_JSON = {("server", "run"), ("client", "run")}  # they log instead
 
 
 def call(*arguments, stdin=None):

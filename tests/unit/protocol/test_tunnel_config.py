@@ -4,7 +4,16 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Interface, IPv6Network
 import pytest
 
 from lockgate.protocol.errors import PeerError, UsageError
-from lockgate.protocol.pulse.config import MAX_ROUTES, TunnelConfig, decode_config, encode_config
+from lockgate.protocol.pulse.config import (
+    MAX_ROUTES,
+    EspCipher,
+    EspHmac,
+    EspOffer,
+    TunnelConfig,
+    decode_config,
+    encode_config,
+)
+from lockgate.protocol.pulse.config_blocks import decode_blocks, encode_blocks
 from tests.transcripts.configurations import CONFIGURATIONS
 
 CAPTURED = CONFIGURATIONS["captured"]
@@ -61,6 +70,12 @@ def test_what_does_not_fit_one_frame_is_refused() -> None:
         dataclasses.replace(CAPTURED, search_domains=("bücher.test",)),
         dataclasses.replace(CAPTURED, search_domains=("x" * 20000,)),
         dataclasses.replace(CAPTURED, esp=dataclasses.replace(CAPTURED.esp, port=0)),
+        dataclasses.replace(CAPTURED, esp=EspOffer(EspCipher.AES256_CBC, EspHmac.NONE, 4500)),
+        dataclasses.replace(CAPTURED, esp=EspOffer(EspCipher.AES256_GCM, EspHmac.SHA256, 4500)),
+        dataclasses.replace(CAPTURED, proxy="a\nb"),
+        dataclasses.replace(CAPTURED, proxy="\udc80"),
+        dataclasses.replace(CAPTURED, pac_url="x" * 2049),
+        dataclasses.replace(CAPTURED, pac_script=bytes(70000)),
     ],
 )
 def test_nonsense_is_not_sent(config: TunnelConfig) -> None:
@@ -95,3 +110,74 @@ def test_a_byte_off_is_refused(at: int, byte: int) -> None:
 def test_an_ipv6_address_keeps_its_prefix() -> None:
     config = TunnelConfig(mtu=1400, address6=IPv6Interface("fd00::5/112"))
     assert decode_config(encode_config(config)).address6 == IPv6Interface("fd00::5/112")
+
+
+def with_attributes(**changed: bytes | None) -> TunnelConfig:
+    """The captured configuration with other values for some attributes (`a4010`), or without them."""
+    routes, attributes = decode_blocks(CAPTURED_BODY)
+    values = {int(name[1:], 16): value for name, value in changed.items()}
+    kept = [(kind, data) for kind, data in attributes if kind not in values]
+    return decode_config(encode_blocks(routes, kept + [(k, v) for k, v in values.items() if v is not None]))
+
+
+@pytest.mark.parametrize(
+    ("cipher", "hmac", "offer"),
+    [
+        ("0002", "0002", (EspCipher.AES128_CBC, EspHmac.SHA1)),
+        ("0005", "0003", (EspCipher.AES256_CBC, EspHmac.SHA256)),
+        ("4c01", "0000", (EspCipher.AES128_GCM, EspHmac.NONE)),
+        ("4c02", "0000", (EspCipher.AES256_GCM, EspHmac.NONE)),
+        ("4c02", "0003", None),
+        ("0005", "0000", None),
+        ("0005", "0001", None),  # MD5
+        ("0000", "0000", None),
+        ("0007", "0003", None),
+        ("4c03", "0000", None),
+    ],
+)
+def test_algorithms_that_go_together(cipher: str, hmac: str, offer: tuple[EspCipher, EspHmac] | None) -> None:
+    esp = with_attributes(a4010=bytes.fromhex(cipher), a4011=bytes.fromhex(hmac)).esp
+    assert (esp and (esp.cipher, esp.hmac)) == offer
+
+
+def test_an_incomplete_offer_of_esp_is_none() -> None:
+    assert with_attributes().esp is not None
+    assert with_attributes(a4010=None).esp is None
+    assert with_attributes(a4011=None).esp is None
+    assert with_attributes(a4016=None).esp is None
+    assert with_attributes(a4016=b"\0\0").esp is None
+
+
+def test_proxies_are_taken_as_text_or_not_at_all() -> None:
+    assert with_attributes(a4008=b"proxy:3128\0").proxy == "proxy:3128"
+    assert with_attributes(a4023=b"http://proxy/").pac_url == "http://proxy/"
+    assert with_attributes(a4009=b"\xff\0").pac_script == b"\xff\0"
+    for broken in (b"a\nb", b"\xff", b"x" * 2049):
+        with pytest.raises(PeerError):
+            with_attributes(a4008=broken)
+        with pytest.raises(PeerError):
+            with_attributes(a4023=broken)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "field"),
+    [
+        ("a4000", "disconnect_on_route_change"),
+        ("a4001", "tunnel_routes_first"),
+        ("a401f", "local_subnet_access"),
+        ("a4020", "enforce4"),
+        ("a4021", "enforce6"),
+        ("a4c01", "extended"),
+    ],
+)
+def test_switches(attribute: str, field: str) -> None:
+    assert with_attributes(**{attribute: b"\1"}) == dataclasses.replace(CAPTURED, **{field: True})
+    assert with_attributes(**{attribute: None}) == CAPTURED
+    with pytest.raises(PeerError):
+        with_attributes(**{attribute: b""})
+
+
+@pytest.mark.parametrize("changed", [{"a4005": b"\0\0\0\0"}, {"a4005": b"\xff" * 4}, {"a4006": b"a b\0"}])
+def test_values_nobody_could_use(changed: dict[str, bytes]) -> None:
+    with pytest.raises(PeerError):
+        with_attributes(**changed)

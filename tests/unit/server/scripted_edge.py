@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from lockgate.protocol import edge_link
-from lockgate.protocol.avp import Avp
+from lockgate.protocol.avp import Avp, decode_avps
 from lockgate.protocol.eap import decode_eap
 from lockgate.protocol.if_t import Frame
 from lockgate.protocol.pulse.codes import AUTH_TYPE, Code
+from lockgate.protocol.pulse.extensions import (
+    CAPABILITIES,
+    EXPORTER,
+    TEXT_KEY,
+    capability_words,
+    resume_message,
+)
+from lockgate.protocol.pulse.questions import data_of
 from lockgate.protocol.secret import Secret
 from tests.unit.protocol import openconnect_frames as client_frames
 
@@ -123,6 +133,8 @@ class Visitor:
 
     def __init__(self, edge: ScriptedEdge, conn: int) -> None:
         self.edge, self.conn = edge, conn
+        self.host_info = client_frames.HOST_INFO
+        self.exporter = b""
         self._connected = False
         self._read = 0
         self._identifier = 0  # of the last request
@@ -144,6 +156,7 @@ class Visitor:
                 path="/",
                 user_agent="test",
                 cookie=Secret(b""),
+                exporter=Secret(self.exporter),
             )
         )
 
@@ -183,7 +196,7 @@ class Visitor:
         """From the connection, if there is none yet, to the first thing the gateway has to decide."""
         if not self._connected:
             self.connect()
-        self.send(client_frames.VERSION, client_frames.HOST_INFO, client_frames.IDENTITY)
+        self.send(client_frames.VERSION, self.host_info, client_frames.IDENTITY)
         await self.next_frame()
         await self.next_frame()
         await self.next_request()
@@ -200,8 +213,57 @@ class Visitor:
         credentials = client_frames.inner(2, client_frames.password(password))
         self.send(self.answer(client_frames.own(Code.USER_NAME, name), credentials))
 
-    async def enter(self, cookie: Secret) -> None:
-        """From the cookie through the acknowledgement."""
+    async def enter(self, cookie: Secret) -> Secret:
+        """From the cookie through the acknowledgement; the cookie for the next time."""
         await self.show_cookie(cookie)
-        await self.next_request()
+        return await self.accept()
+
+    async def next_cookie(self) -> Secret | None:
+        """What the next request brings: a cookie, or a refusal without one."""
+        data = data_of(decode_avps(await self.next_request()), Code.COOKIE)
+        return None if data is None else Secret(data)
+
+    async def accept(self) -> Secret:
+        """Acknowledges the cookie that comes now."""
+        cookie = await self.next_cookie()
+        assert cookie is not None
         self.send(self.answer())
+        return cookie
+
+
+class OwnClient(Visitor):
+    """A Lockgate client: announces `capabilities` and signs with `key` for its own TLS connection."""
+
+    def __init__(
+        self,
+        edge: ScriptedEdge,
+        conn: int,
+        key: Ed25519PrivateKey | None = None,
+        capabilities: Iterable[str] = CAPABILITIES,
+    ) -> None:
+        super().__init__(edge, conn)
+        self.exporter = conn.to_bytes(EXPORTER)
+        self.key = key
+        words = f" {TEXT_KEY}={capability_words(capabilities)}\n\0".encode()
+        plain = client_frames.HOST_INFO
+        self.host_info = Frame(plain.vendor, plain.kind, plain.body.removesuffix(b"\n\0") + words)
+
+    def sign(self, cookie: Secret) -> bytes:
+        """The proof for this connection."""
+        assert self.key is not None
+        return self.key.sign(resume_message(self.exporter, cookie))
+
+    async def introduce(self, *facts: Avp) -> None:
+        """With the public key, unless it comes back with a cookie."""
+        if self.key is not None and not any(fact.code == Code.COOKIE for fact in facts):
+            facts += (client_frames.own(Code.SESSION_KEY, self.key.public_key().public_bytes_raw()),)
+        await super().introduce(*facts)
+
+    async def show_cookie(self, cookie: Secret, proof: bytes | None = None) -> None:
+        """proof: the right one, unless a test says another."""
+        facts = [client_frames.own(Code.COOKIE, cookie.reveal())]
+        if proof is None and self.key is not None:
+            proof = self.sign(cookie)
+        if proof:
+            facts.append(client_frames.own(Code.RESUME_PROOF, proof))
+        await self.introduce(*facts)

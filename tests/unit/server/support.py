@@ -10,7 +10,9 @@ from typing import TypeVar
 
 from lockgate.model.identity import Identity, seal_identity
 from lockgate.model.session import ClientFacts
+from lockgate.protocol.secret import Secret
 from lockgate.server.config.tree import Argon2
+from lockgate.server.sessions import Proof
 from lockgate.server.store import create_store, open_store
 from lockgate.server.store.interface import UserRecord
 from lockgate.server.store.open import SqlStore
@@ -19,6 +21,7 @@ T = TypeVar("T")
 
 CHEAP = Argon2(memory_kib=64, time_cost=1)  # what a test's password costs: microseconds
 CLIENT = ClientFacts(source="192.0.2.9", user_agent="test client", host_name="laptop")
+NO_PROOF = Proof(exporter=Secret(b""), signature=b"")
 
 
 class Clock:

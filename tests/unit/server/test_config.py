@@ -46,7 +46,7 @@ def test_the_default_file_reads_back_as_the_default_tree():
 def test_a_file_with_everything_reads_back():
     text = """
         gateway = { hostname = "GW.example.org.", listen = ["192.0.2.1:443", "[2001:db8::1]:8443"], tls_minimum = "1.3" }
-        esp = { enabled = false, port = 4501, cipher = "aes-128-cbc", hmac = "sha1" }
+        esp = { enabled = false, port = 4501, cipher = "aes-128-cbc", hmac = "sha1", own_cipher = "off" }
         [network]
         pools = ["10.88.0.0/16", "fd00:88::/64"]
         dns = ["10.77.0.53", "fd00:77::53"]
@@ -128,6 +128,9 @@ WRONG = [
     ("[esp]\nenabled = 1", 4, "esp.enabled", "allowed: true or false"),
     ("[esp]\nport = 65536", 4, "esp.port", "from 1 to 65535"),
     ('[esp]\nport = "4500"', 4, "esp.port", '"4500" is not allowed'),
+    ('[esp]\nown_cipher = "aes-128-cbc"', 4, "esp.own_cipher", '"aes-128-gcm", "aes-256-gcm" or "off"'),
+    ('[network]\nroute_precedence = "client"', 4, "network.route_precedence", '"tunnel" or "endpoint"'),
+    ("[network]\nroute_monitor = 1", 4, "network.route_monitor", "true or false"),
     ("[netwrok]", 3, "netwrok", "did you mean network?"),
     ("[network]\nmtu = 575", 4, "network.mtu", "from 576 to 9000"),
     ('[network]\nmtu = 1279\npools = ["fd00::/64"]', 4, "network.mtu", "too small for IPv6"),
@@ -198,6 +201,17 @@ WARNINGS = [
     ('[network]\nsplit_include = ["fd00::/64"]', "network.split_include[0]", "no IPv6 pool"),
     ('[[access]]\nname = "a"\naction = "deny"\nto = ["::/0"]', "access[0].to[0]", "no IPv6 pool"),
     ("[sessions]\nidle_seconds = 99\nlength_seconds = 99", "sessions.idle_seconds", "no effect"),
+    (
+        '[network]\nlocal_subnet_access = true\nsplit_include = ["10.77.0.0/16"]',
+        "network.local_subnet_access",
+        "outside the tunnel anyway",
+    ),
+    (
+        '[network]\nlocal_subnet_access = true\nroute_precedence = "endpoint"\ntraffic_enforcement = false',
+        "network.local_subnet_access",
+        "all local routes win",
+    ),
+    ('[network]\nroute_precedence = "endpoint"', "network.route_precedence", "traffic_enforcement drops"),
     ('[network]\ndns = ["9.9.9.1", "9.9.9.2", "9.9.9.3", "9.9.9.4"]', "network.dns[3]", "first 3"),
 ]
 
@@ -209,6 +223,11 @@ def test_warning(text, key, words):
     assert checked.configuration is not None
     assert [warning.key for warning in checked.warnings] == [key]
     assert words in checked.warnings[0].wrong
+
+
+def test_local_subnet_access_with_everything_tunnelled_is_what_it_is_for():
+    checked = judged(SMALLEST + "[network]\nlocal_subnet_access = true")
+    assert checked.errors == checked.warnings == ()
 
 
 def test_ipv4_routes_are_counted_together():

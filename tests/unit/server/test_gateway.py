@@ -1,216 +1,52 @@
 """The gateway between a real store and an edge that a test plays: who gets a tunnel, and when it ends."""
 
 import asyncio
-import contextlib
 from dataclasses import replace
 
 import pytest
 
-from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.problem import ProblemError
 from lockgate.model.session import EndCause
 from lockgate.protocol import edge_link
 from lockgate.protocol.edge_link import (
     Attach,
     CloseConn,
     CloseSession,
-    Fatal,
     InstallEspIn,
     InstallEspOut,
     LinkFrame,
     OpenSession,
     RekeyWanted,
     SessionEnded,
-    SessionState,
-    Traffic,
     Transport,
     TransportChanged,
 )
-from lockgate.protocol.if_t import JuniperKind, TcgKind
+from lockgate.protocol.if_t import TcgKind
 from lockgate.protocol.pulse.esp_keys import decode_offer
-from lockgate.protocol.secret import Secret
-from lockgate.server.audit import Audit
-from lockgate.server.auth.passwords import hash_password
-from lockgate.server.auth.service import SignIns
-from lockgate.server.config.access import access_rules
-from lockgate.server.config.tree import Configuration, Esp, Gateway, Network, SignIn
-from lockgate.server.config.values import parse_network
+from lockgate.server.config.tree import Esp
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.gateway import service
-from lockgate.server.gateway.service import GatewayService
-from lockgate.server.gateway.settings import GatewaySettings
 from lockgate.server.operations import operations
-from lockgate.server.sessions import Opened, Sessions
 from tests.unit.protocol.openconnect_frames import KEYS, KEYS_ANSWER, LOGOUT
-from tests.unit.server.scripted_edge import ScriptedEdge, Visitor, eventually
-from tests.unit.server.support import CHEAP, CLIENT, Clock, identity, new_store, run, same_store, user
-
-PASSWORD = "wonderland-7f3a"
-HASH = hash_password(CHEAP, Secret.of_text(PASSWORD))
-NOTHING = Traffic(0, 0, 0, 0, 0)
-CONFIGURATION = Configuration(
-    gateway=Gateway(hostname="gw.example.org"),
-    network=Network(pools=(parse_network("10.88.0.0/24"), parse_network("fd00:88::/64"))),
-    sign_in=SignIn(argon2=CHEAP),
+from tests.unit.server.gateway_subject import (
+    CONFIG,
+    CONFIGURATION,
+    END_OF_CONFIG,
+    ENDED_BY_ADMINISTRATOR,
+    LICENCE,
+    NOTHING,
+    PASSWORD,
+    opened_generations,
+    state_of,
+    subject,
 )
-ENDED_BY_ADMINISTRATOR = Fatal(7, "An administrator ended the session.")
-# The main configuration, ESP keys and the end: how the frames of the tunnel phase begin.
-CONFIG, END_OF_CONFIG, LICENCE = JuniperKind.CONFIG, JuniperKind.END_OF_CONFIG, JuniperKind.LICENCE
-
-
-class SteeredSessions(Sessions):
-    """The real sessions, with a brake on resuming and errors of the store where a test wants them."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.may_resume = asyncio.Event()
-        self.may_resume.set()
-        self.may_open = asyncio.Event()
-        self.may_open.set()
-        self.failing = set()  # names of methods that fail once
-        self.made = []  # what the store has opened and resumed, also before the caller knows
-        self.looks = 0
-
-    def _fail(self, name):
-        if name in self.failing:
-            self.failing.remove(name)
-            raise ProblemError(Problem("store-busy", "The database is busy.", "Try again."))
-
-    async def open(self, *args):
-        opened = await super().open(*args)
-        self.made.append(opened)
-        await self.may_open.wait()
-        return opened
-
-    async def resume(self, *args):
-        resumed = await super().resume(*args)
-        self.made.append(resumed)
-        await self.may_resume.wait()
-        return resumed
-
-    async def due(self):
-        self._fail("due")
-        return await super().due()
-
-    async def end(self, *args):
-        self._fail("end")
-        return await super().end(*args)
-
-    async def ended_elsewhere(self, known):
-        self.looks += 1
-        self._fail("ended_elsewhere")
-        return await super().ended_elsewhere(known)
-
-
-class Subject:
-    """A gateway service with everything a control plane gives it."""
-
-    def __init__(self, store, folder, configuration=CONFIGURATION, rekey=None):
-        self.store, self.socket, self.clock = store, folder / "edge.sock", Clock()
-        audit = Audit(store.audit, self.clock)
-        self.sessions = SteeredSessions(
-            store, configuration.sessions, configuration.network.pools, audit, self.clock
-        )
-        self.sign_ins = SignIns(
-            store=store,
-            settings=configuration.sign_in,
-            sessions=self.sessions,
-            audit=audit,
-            end_session=lambda session, cause: self.service.end(session, cause),
-            clock=self.clock,
-        )
-        settings = GatewaySettings.compile(configuration, access_rules(configuration), 1)
-        if rekey is not None:
-            settings = replace(settings, esp=replace(settings.esp, rekey=rekey))
-        self.service = GatewayService(
-            edge_socket=self.socket,
-            settings=settings,
-            sessions=self.sessions,
-            new_conversation=self.sign_ins.conversation,
-            clock=self.clock,
-        )
-        self.running = None
-        self._permanent = set()
-
-    @contextlib.asynccontextmanager
-    async def serving(self, *states):
-        """Runs the service, connected to a new edge that has these sessions."""
-        async with ScriptedEdge(self.socket, states) as edge:
-            before = asyncio.all_tasks()
-            self.running = asyncio.create_task(self.service.run())
-            try:
-                await edge.up()
-                await eventually(lambda: not self._unfinished(edge, before | self._own_tasks()))
-                self._permanent = asyncio.all_tasks()
-                yield edge
-                assert not self.running.done(), "the service has ended"
-            finally:
-                self.running.cancel()
-                await asyncio.wait([self.running])
-
-    def _own_tasks(self):
-        names = {"edge link", "housekeeping", "edge-link keepalive", "edge-link reader"}
-        return {self.running} | {task for task in asyncio.all_tasks() if task.get_name() in names}
-
-    @staticmethod
-    def _unfinished(edge, others):
-        return asyncio.all_tasks() - others - edge.tasks
-
-    async def settle(self, edge):
-        """Returns when the service has finished everything it was told; for tests without open sign-ins."""
-        await edge.probe()
-        await eventually(lambda: not self._unfinished(edge, self._permanent))
-        await edge.probe()
-
-    async def open(self, name="alice"):
-        self.clock.now += 0.001  # lists are ordered by time
-        opened = await self.sessions.open(identity(name), CLIENT)
-        assert isinstance(opened, Opened)
-        return opened
-
-    async def cause(self, session):
-        """Why the session has ended, according to the store; None when it has not."""
-        return (await self.sessions.find(session.id)).cause
-
-    async def ends(self, session):
-        async with asyncio.timeout(20):
-            while (cause := await self.cause(session)) is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.002)
-            return cause
-
-
-@contextlib.asynccontextmanager
-async def subject(folder, **kwargs):
-    async with new_store(folder) as store:
-        for name in ("alice", "bob"):
-            await store.users.add(user(name, password_hash=HASH))
-        it = Subject(store, folder, **kwargs)
-        try:
-            await it.sign_ins.start()
-            yield it
-        finally:
-            it.sign_ins.close()
-
-
-def state_of(session, *, conn=0, transport=Transport.NONE, spis=()):
-    """The session as an edge would list it."""
-    return SessionState(
-        session=session.id,
-        generation=session.generation,
-        conn=conn,
-        address4=session.address4.packed,
-        address6=session.address6.packed,
-        remaining=1000,
-        quiet=0,
-        transport=transport,
-        peer="192.0.2.9:50000" if conn else "",
-        spis=spis,
-        traffic=NOTHING,
-    )
-
-
-def opened_generations(edge, session):
-    return [message.generation for message in edge.of(OpenSession) if message.session == session.id]
-
+from tests.unit.server.scripted_edge import ScriptedEdge, Visitor, eventually
+from tests.unit.server.support import (
+    CLIENT,
+    NO_PROOF,
+    run,
+    same_store,
+)
 
 # -- opening a tunnel ------------------------------------------------------------------------------
 
@@ -278,12 +114,11 @@ def test_a_person_who_signs_in_gets_a_tunnel(tmp_path):
         async with subject(tmp_path) as it, it.serving() as edge:
             client = Visitor(edge, 1)
             await client.sign_in(b"alice", PASSWORD.encode())
-            cookie_and_times = await client.next_request()
-            client.send(client.answer())
+            cookie = await client.accept()
             [message] = await eventually(lambda: edge.of(OpenSession))
             [opened] = it.sessions.made
             assert (message.session, message.generation) == (opened.session.id, 1)
-            assert opened.cookie.reveal() in cookie_and_times
+            assert opened.cookie == cookie
 
     run(work())
 
@@ -414,7 +249,7 @@ def test_a_logout_while_the_gateway_decides_ends_the_session(tmp_path, fresh):
             await edge.sees(CloseConn(conn=1))
             await it.settle(edge)
             assert edge.of(OpenSession) == []
-            assert await it.cause(made.session if fresh else made) is not None
+            assert await it.cause(made.session) is not None
 
     run(work())
 
@@ -590,7 +425,7 @@ def test_an_older_generation_in_the_edge_is_closed_without_a_farewell(tmp_path):
     async def work():
         async with subject(tmp_path) as it:
             opened = await it.open()
-            await it.sessions.resume(opened.cookie, CLIENT)
+            await it.sessions.resume(opened.cookie, CLIENT, NO_PROOF, connected=it.clock.now)
             async with it.serving(state_of(opened.session, conn=5)) as edge:
                 await edge.sees(CloseSession(session=opened.session.id, fatal=None))
                 await it.settle(edge)
@@ -628,7 +463,7 @@ def test_the_end_of_an_older_generation_is_not_the_sessions_end(tmp_path, said):
     async def work():
         async with subject(tmp_path) as it:
             opened = await it.open()
-            await it.sessions.resume(opened.cookie, CLIENT)
+            await it.sessions.resume(opened.cookie, CLIENT, NO_PROOF, connected=it.clock.now)
             async with it.serving() as edge:
                 edge.say(SessionEnded(opened.session.id, 1, said, NOTHING))
                 await it.settle(edge)

@@ -14,7 +14,7 @@ from lockgate.server.audit import Audit
 from lockgate.server.config.tree import Sessions as Settings
 from lockgate.server.config.values import parse_network
 from lockgate.server.sessions import Sessions, service
-from tests.unit.server.support import CLIENT, Clock, identity, new_store, run, same_store, user
+from tests.unit.server.support import CLIENT, NO_PROOF, Clock, identity, new_store, run, same_store, user
 
 SETTINGS = Settings(max_per_user=3, length_seconds=1000, idle_seconds=100, address_quarantine_seconds=30)
 POOLS = (parse_network("10.88.0.0/29"), parse_network("fd00:88::/64"))
@@ -28,6 +28,11 @@ class Subject:
     async def open(self, name="alice"):
         self.clock.now += 0.001  # lists are ordered by time
         return await self.sessions.open(identity(name), CLIENT)
+
+    async def resume(self, cookie, client=CLIENT, proof=NO_PROOF, connected=None):
+        """connected: now, unless a test says another time."""
+        when = self.clock.now if connected is None else connected
+        return await self.sessions.resume(cookie, client, proof, connected=when)
 
     async def audited(self):
         return [(entry.event, entry.outcome, entry.reason) for entry in await self.store.audit.newest(100)]
@@ -80,7 +85,7 @@ def test_what_is_no_cookie(tmp_path, value):
         async with subject(tmp_path) as it:
             await it.open()
             assert await it.sessions.by_cookie(Secret(value)) == Refusal(RefusalReason.UNKNOWN)
-            assert await it.sessions.resume(Secret(value), CLIENT) == Refusal(RefusalReason.UNKNOWN)
+            assert await it.resume(Secret(value)) == Refusal(RefusalReason.UNKNOWN)
             assert (await it.audited())[-1] == ("session-resume", "failed", "unknown")
 
     run(work())
@@ -103,7 +108,7 @@ def test_resuming_keeps_the_addresses_and_moves_the_generation(tmp_path):
             opened = await it.open()
             it.clock.now += 50
             elsewhere = replace(CLIENT, source="198.51.100.3")
-            resumed = await it.sessions.resume(opened.cookie, elsewhere)
+            resumed = (await it.resume(opened.cookie, elsewhere)).session
             assert resumed == replace(opened.session, generation=2, client=elsewhere, last_seen=it.clock.now)
             entry = (await it.store.audit.newest(1))[0]
             assert (entry.event, entry.source, entry.session) == (
@@ -136,7 +141,7 @@ def test_an_ended_session_is_over_and_says_why(tmp_path, cause, reason):
             assert (ended.ended, ended.cause) == (it.clock.now, cause)
             for answer in (
                 await it.sessions.by_cookie(opened.cookie),
-                await it.sessions.resume(opened.cookie, CLIENT),
+                await it.resume(opened.cookie),
             ):
                 assert answer == Refusal(reason, ended)
             assert await it.sessions.end(opened.session.id, EndCause.LOGOUT) is None
@@ -159,7 +164,7 @@ def test_the_length_ends_a_session_by_its_own_clock(tmp_path):
             assert await it.sessions.by_cookie(opened.cookie) == opened.session
             it.clock.now += 0.1
             assert (await it.sessions.by_cookie(opened.cookie)).reason is RefusalReason.EXPIRED
-            assert (await it.sessions.resume(opened.cookie, CLIENT)).reason is RefusalReason.EXPIRED
+            assert (await it.resume(opened.cookie)).reason is RefusalReason.EXPIRED
             assert await it.sessions.due() == [(opened.session, EndCause.EXPIRED)]
 
     run(work())
@@ -171,10 +176,10 @@ def test_resuming_does_not_make_a_session_longer(tmp_path):
             opened = await it.open()
             for _ in range(10):
                 it.clock.now += 99.9
-                session = await it.sessions.resume(opened.cookie, CLIENT)
+                session = (await it.resume(opened.cookie)).session
                 assert session.expires == opened.session.expires
             it.clock.now += 10
-            assert (await it.sessions.resume(opened.cookie, CLIENT)).reason is RefusalReason.EXPIRED
+            assert (await it.resume(opened.cookie)).reason is RefusalReason.EXPIRED
 
     run(work())
 

@@ -21,9 +21,16 @@ from sqlalchemy import text
 from lockgate.model.problem import ProblemError
 from lockgate.model.session import EndCause, Refusal, RefusalReason, Session
 from lockgate.server.store import create_store, open_store
-from lockgate.server.store.interface import AdministratorRecord, AuditEntry, NotOpened, SessionDraft
+from lockgate.server.store.database import Database
+from lockgate.server.store.interface import (
+    AdministratorRecord,
+    AuditEntry,
+    NotOpened,
+    Resumption,
+    SessionDraft,
+)
 from lockgate.server.store.leases import usable
-from lockgate.server.store.migrate import SCRIPTS
+from lockgate.server.store.migrate import SCRIPTS, upgrade
 from lockgate.server.store.open import SCHEMA
 from lockgate.server.store.tables import metadata
 from tests.unit.server.support import CLIENT, identity, new_store, run, same_store, user
@@ -44,8 +51,25 @@ def draft(name="alice", *, serial=7, now=NOW, number=None, expires=None, idle=18
     )
 
 
+def again(wanted, now, *, client=CLIENT):
+    """The client of that draft comes back with its first cookie."""
+    return Resumption(
+        cookie_hash=wanted.cookie_hash,
+        next_hash=secrets.token_bytes(32),
+        client=client,
+        connected=now,
+        suite=None,
+        now=now,
+    )
+
+
+def noted(session):
+    """A line for the audit."""
+    return AuditEntry(NOW, "noted", "ok", "", session.user, "", session.id, "")
+
+
 async def opened(store, *args, pools=POOLS, limit=100, **kwargs):
-    result = await store.sessions.open(draft(*args, **kwargs), pools, limit)
+    result = await store.sessions.open(draft(*args, **kwargs), pools, limit, noted)
     assert isinstance(result, Session), result
     return result
 
@@ -100,6 +124,45 @@ def test_another_schema_is_upgraded_by_the_server_and_refused_by_commands(tmp_pa
         store = await open_store(file, upgrade=True)
         await store.close()
         await (await open_store(file)).close()
+
+    run(work())
+
+
+def test_a_database_of_the_first_release_keeps_its_sessions(tmp_path):
+    file, cookie_hash = tmp_path / "lockgate.db", secrets.token_bytes(32)
+    sqlite3.connect(file).close()
+    file.touch()
+    session = {
+        "id": 4711, "cookie_hash": cookie_hash, "user": "alice", "realm": "Users", "roles": '["Users"]',
+        "address4": b"\x0a\x58\x00\x02", "address6": None, "user_agent": CLIENT.user_agent,
+        "host_name": CLIENT.host_name, "source": CLIENT.source, "started": NOW, "expires": NOW + 3600,
+        "idle_seconds": 1800, "last_seen": NOW, "generation": 3, "ended": None, "cause": None,
+    }  # fmt: skip
+
+    async def work():
+        database = Database(file)
+        await database.write(lambda connection: upgrade(connection, "0001"))
+        names, marks = ", ".join(session), ", ".join(f":{name}" for name in session)
+        await database.write(
+            lambda connection: connection.execute(
+                text(f"INSERT INTO sessions ({names}) VALUES ({marks})"),
+                session,
+            )
+        )
+        await database.close()
+        with pytest.raises(ProblemError) as caught:
+            await open_store(file)
+        assert caught.value.problem.code == "schema-differs"
+        store = await open_store(file, upgrade=True)
+        old = await store.sessions.by_cookie(cookie_hash)
+        assert (old.id, old.user, old.generation) == (4711, "alice", 3)
+        assert (old.public_key, old.bound, old.suite) == (b"", False, None)
+        # As before: one cookie, no proof.
+        for generation in (4, 5):
+            wanted = replace(draft(), cookie_hash=cookie_hash)
+            resumed = await store.sessions.resume(again(wanted, NOW + 1), lambda _: None, noted)
+            assert resumed.generation == generation
+        await store.close()
 
     run(work())
 
@@ -247,7 +310,7 @@ def test_a_changed_account_has_no_sessions_left(tmp_path, change, cause):
                 ended = await store.sessions.find(session.id)
                 assert (ended.ended, ended.cause) == (2000.0, cause)
             # A sign-in that was under way, with the account as it was, gets no session any more.
-            assert await store.sessions.open(draft(), POOLS, 100) is NotOpened.USER_CHANGED
+            assert await store.sessions.open(draft(), POOLS, 100, noted) is NotOpened.USER_CHANGED
             # Addresses wait until the time that was given.
             fresh = await opened(store, "bob", now=2029.9)
             assert fresh.address4 == ip_address("10.88.0.5")
@@ -292,7 +355,7 @@ def test_a_session_is_there_after_a_restart(tmp_path):
         async with new_store(tmp_path) as store:
             await store.users.add(user())
             wanted = draft()
-            session = await store.sessions.open(wanted, POOLS, 5)
+            session = await store.sessions.open(wanted, POOLS, 5, noted)
         async with same_store(tmp_path) as store:
             assert await store.sessions.by_cookie(wanted.cookie_hash) == session
             assert await store.sessions.by_cookie(secrets.token_bytes(32)) is None
@@ -309,10 +372,10 @@ def test_the_limit_counts_live_sessions_of_that_user(tmp_path):
                 await store.users.add(user(name))
             first = await opened(store, limit=2)
             await opened(store, expires=NOW + 10, limit=2)
-            assert await store.sessions.open(draft(), POOLS, 2) is NotOpened.TOO_MANY
+            assert await store.sessions.open(draft(), POOLS, 2, noted) is NotOpened.TOO_MANY
             await opened(store, "bob", limit=2)
             await opened(store, now=NOW + 11, limit=2)  # the second is over, though nobody ended it yet
-            assert await store.sessions.open(draft(now=NOW + 11), POOLS, 2) is NotOpened.TOO_MANY
+            assert await store.sessions.open(draft(now=NOW + 11), POOLS, 2, noted) is NotOpened.TOO_MANY
             await store.sessions.end(first.id, EndCause.LOGOUT, NOW, NOW)
             await opened(store, now=NOW + 11, limit=2)
 
@@ -327,7 +390,7 @@ def test_no_session_for_an_account_that_is_not_as_it_was(tmp_path, account):
     async def work():
         async with new_store(tmp_path) as store:
             await store.users.add(account)
-            return await store.sessions.open(draft(), POOLS, 5), await store.sessions.live()
+            return await store.sessions.open(draft(), POOLS, 5, noted), await store.sessions.live()
 
     assert run(work()) == (NotOpened.USER_CHANGED, [])
 
@@ -351,14 +414,14 @@ def test_an_ended_session_ends_once_and_cannot_come_back(tmp_path):
         async with new_store(tmp_path) as store:
             await store.users.add(user())
             wanted = draft()
-            session = await store.sessions.open(wanted, POOLS, 5)
+            session = await store.sessions.open(wanted, POOLS, 5, noted)
             ended = await store.sessions.end(session.id, EndCause.LOGOUT, 1100.0, 1130.0)
             assert ended == replace(session, ended=1100.0, cause=EndCause.LOGOUT)
             assert await store.sessions.end(session.id, EndCause.IDLE, 1200.0, 1230.0) is None
             assert await store.sessions.end(12345, EndCause.IDLE, 1200.0, 1230.0) is None
             await store.sessions.touch({session.id: 5000.0})
             # Not even by a judge that would let it.
-            resumed = await store.sessions.resume(wanted.cookie_hash, lambda _: None, CLIENT, 1150.0)
+            resumed = await store.sessions.resume(again(wanted, 1150.0), lambda _: None, noted)
             assert resumed == Refusal(RefusalReason.ENDED, ended)
             assert await store.sessions.find(session.id) == ended
             assert await store.sessions.live() == []
@@ -373,18 +436,40 @@ def test_resuming_asks_the_judge_about_what_is_stored_now(tmp_path):
         async with new_store(tmp_path) as store:
             await store.users.add(user())
             wanted = draft()
-            session = await store.sessions.open(wanted, POOLS, 5)
+            session = await store.sessions.open(wanted, POOLS, 5, noted)
             asked = []
-            resumed = await store.sessions.resume(wanted.cookie_hash, asked.append, elsewhere, 1100.0)
+            resumed = await store.sessions.resume(
+                again(wanted, 1100.0, client=elsewhere), asked.append, noted
+            )
             assert asked == [session]
             assert resumed == replace(session, generation=2, last_seen=1100.0, client=elsewhere)
-            refused = await store.sessions.resume(
-                wanted.cookie_hash, lambda _: RefusalReason.IDLE, CLIENT, 1200.0
-            )
+            refused = await store.sessions.resume(again(wanted, 1200.0), lambda _: RefusalReason.IDLE, noted)
             assert refused == Refusal(RefusalReason.IDLE, resumed)
             assert await store.sessions.find(session.id) == resumed
-            unknown = await store.sessions.resume(bytes(32), asked.append, CLIENT, 1200.0)
+            unknown = await store.sessions.resume(again(draft(), 1200.0), asked.append, noted)
             assert unknown == Refusal(RefusalReason.UNKNOWN)
+
+    run(work())
+
+
+def test_a_session_and_its_line_in_the_audit_are_written_together_or_not_at_all(tmp_path):
+    def broken(_):
+        raise RuntimeError("no line")
+
+    async def work():
+        async with new_store(tmp_path) as store:
+            await store.users.add(user())
+            wanted = draft()
+            with pytest.raises(RuntimeError, match="no line"):
+                await store.sessions.open(wanted, POOLS, 5, broken)
+            assert await store.sessions.find(wanted.id) is None
+            session = await store.sessions.open(wanted, POOLS, 5, noted)
+            assert session.address4 == ip_address("10.88.0.2")
+            with pytest.raises(RuntimeError, match="no line"):
+                await store.sessions.resume(again(wanted, NOW), lambda _: None, broken)
+            assert await store.sessions.find(session.id) == session
+            await store.sessions.resume(again(wanted, NOW), lambda _: None, noted)
+            assert await store.audit.newest(9) == [noted(session)] * 2
 
     run(work())
 
@@ -457,7 +542,7 @@ def test_a_pool_that_grew_downwards_is_used_to_its_last_address(tmp_path):
             assert [str(session.address4) for session in old] == [f"10.88.0.{low}" for low in range(10, 15)]
             new = [await opened(store, pools=whole) for _ in range(8)]
             assert [str(session.address4) for session in new] == [f"10.88.0.{low}" for low in range(2, 10)]
-            assert await store.sessions.open(draft(), whole, 100) is NotOpened.NO_ADDRESS
+            assert await store.sessions.open(draft(), whole, 100, noted) is NotOpened.NO_ADDRESS
 
     run(work())
 
@@ -502,7 +587,7 @@ class Leases(RuleBasedStateMachine):
     @rule(target=sessions)
     def open(self):
         expected = [self.lowest(family) for family in self.families]
-        result = self.runner.run(self.store.sessions.open(draft(now=self.now), self.pools, 100))
+        result = self.runner.run(self.store.sessions.open(draft(now=self.now), self.pools, 100, noted))
         if None in expected:
             assert result is NotOpened.NO_ADDRESS
             return None

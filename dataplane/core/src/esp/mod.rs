@@ -26,7 +26,7 @@ pub const HEADROOM: usize = 24;
 /// Most bytes a packet grows by: headroom, 15 of padding, 2 of trailer, ICV.
 pub const OVERHEAD: usize = HEADROOM + 15 + 2 + 16;
 /// Payload of a probe: "are you there?", answered by another one.
-pub const PROBE: &[u8] = &[0];
+pub const PROBE: &[u8] = crate::probe::PLAIN;
 /// Next header of an IPv4 packet (and of probes over IPv4).
 pub const IPV4: u8 = 4;
 /// Next header of an IPv6 packet.
@@ -88,11 +88,6 @@ pub fn spi(datagram: &[u8]) -> Option<u32> {
     (datagram.len() >= HEADER)
         .then(|| field32(datagram, 0).ok())
         .flatten()
-}
-
-/// Whether an opened payload is a probe rather than a packet.
-pub fn is_probe(payload: &[u8]) -> bool {
-    payload == PROBE
 }
 
 /// Sizes of a suite on the wire.

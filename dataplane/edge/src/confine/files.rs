@@ -94,21 +94,30 @@ fn allow(
 /// The edge: no file at all, no TCP connection or port, no signal to others. Where the kernel
 /// can tell Unix sockets apart, only those beside `http_socket`.
 pub(super) fn edge(http_socket: &Path) -> Result<Enforced, ConfineError> {
-    let rules = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(NEWEST))
-        .and_then(|rules| rules.handle_access(AccessNet::from_all(NEWEST)))
-        .and_then(|rules| rules.scope(Scope::from_all(NEWEST)))
-        .and_then(Ruleset::create)
-        .map_err(failed)?;
     let directory = http_socket.parent().unwrap_or(Path::new("/"));
     Rules(allow(
-        rules,
+        everything()?,
         "http_socket",
         directory,
         AccessFs::ResolveUnix.into(),
     )?)
     .enforce()
+}
+
+/// The edge of an endpoint: the same, without any path.
+pub(super) fn nothing() -> Result<Enforced, ConfineError> {
+    Rules(everything()?).enforce()
+}
+
+/// Handles all the kernel can, allows nothing of it yet.
+fn everything() -> Result<RulesetCreated, ConfineError> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))
+        .and_then(|rules| rules.handle_access(AccessNet::from_all(NEWEST)))
+        .and_then(|rules| rules.scope(Scope::from_all(NEWEST)))
+        .and_then(Ruleset::create)
+        .map_err(failed)
 }
 
 fn abi(status: &LandlockStatus) -> i32 {

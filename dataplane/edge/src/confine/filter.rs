@@ -87,7 +87,7 @@ const DANGEROUS: &[c_long] = &[
 /// What the edge never does either: an attempt is an intrusion.
 const NEVER_IN_THE_EDGE: &[c_long] = &[libc::SYS_execve, libc::SYS_execveat, libc::SYS_chroot];
 
-/// What the edge does, whatever the arguments.
+/// What both kinds of edge do, whatever the arguments.
 const EDGE: &[c_long] = &[
     // Memory. mmap and mprotect have rules of their own.
     libc::SYS_brk,
@@ -140,10 +140,10 @@ const EDGE: &[c_long] = &[
     libc::SYS_timerfd_settime,
     libc::SYS_write,
     libc::SYS_writev,
-    // Sockets that exist. socket and socketpair have rules of their own.
+    // Sockets that exist; recvmsg also brings new ones. socket, socketpair and connect are for the
+    // edge of a gateway only.
     libc::SYS_accept,
     libc::SYS_accept4,
-    libc::SYS_connect,
     libc::SYS_getpeername,
     libc::SYS_getsockname,
     libc::SYS_getsockopt,
@@ -224,9 +224,9 @@ fn no_clone3() -> Result<BpfProgram, ConfineError> {
     )
 }
 
+/// What both kinds of edge may do.
 fn edge_rules() -> Result<Rules, ConfineError> {
     let mut rules = any(EDGE);
-    let unix = libc::AF_UNIX as u64;
     let executable = libc::PROT_EXEC as u64;
     let threads = (libc::CLONE_VM | libc::CLONE_THREAD) as u64;
     let process = u64::from(
@@ -247,8 +247,6 @@ fn edge_rules() -> Result<Rules, ConfineError> {
         ),
         // Reading limits: glibc does it for the stack of a thread. Setting needs a pointer here.
         (libc::SYS_prlimit64, vec![limit_query()?]),
-        (libc::SYS_socket, vec![equal(0, unix)?]),
-        (libc::SYS_socketpair, vec![equal(0, unix)?]),
         // abort() signals its own thread.
         (libc::SYS_tgkill, vec![equal(0, process)?]),
         (libc::SYS_ioctl, vec![equal(1, FIONBIO)?]),
@@ -272,12 +270,29 @@ fn empty_path(argument: u8) -> Result<SeccompRule, ConfineError> {
 
 /// Filters for the edge. Needs no-new-privileges; ends with the strictest, which allows no other.
 pub(super) fn edge() -> Result<(), ConfineError> {
+    let mut rules = edge_rules()?;
+    let unix = libc::AF_UNIX as u64;
+    rules.extend([
+        // The runtime has a pair of its own; HTTP goes to the control plane's socket.
+        (libc::SYS_socket, vec![equal(0, unix)?]),
+        (libc::SYS_socketpair, vec![equal(0, unix)?]),
+        (libc::SYS_connect, vec![]),
+    ]);
+    apply_edge(rules)
+}
+
+/// Filters for the edge of an endpoint: no socket is made and none connected.
+pub(super) fn client() -> Result<(), ConfineError> {
+    apply_edge(edge_rules()?)
+}
+
+fn apply_edge(rules: Rules) -> Result<(), ConfineError> {
     let intruder = any(&[DANGEROUS, NEVER_IN_THE_EDGE].concat());
     let filters = [
         no_clone3()?,
         compile(intruder, SeccompAction::Allow, SeccompAction::KillProcess)?,
         compile(
-            edge_rules()?,
+            rules,
             SeccompAction::Errno(libc::EPERM as u32),
             SeccompAction::Allow,
         )?,

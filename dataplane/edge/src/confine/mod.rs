@@ -16,7 +16,9 @@ mod identity;
 
 use std::path::{Path, PathBuf};
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, set_dumpable_behavior, setrlimit,
+};
 
 pub use files::landlock_abi;
 
@@ -25,6 +27,8 @@ pub use files::landlock_abi;
 pub enum Profile {
     /// `lockgate-edge run`: no files, no new network sockets, no programs.
     Edge,
+    /// `lockgate-edge client`: not even a Unix socket of its own making.
+    Client,
     /// Starts and watches the others.
     Supervisor,
     /// Decides; talks to the edge and to its database.
@@ -35,6 +39,7 @@ impl Profile {
     fn name(self) -> &'static str {
         match self {
             Self::Edge => "edge",
+            Self::Client => "client",
             Self::Supervisor => "supervisor",
             Self::Control => "control",
         }
@@ -109,14 +114,28 @@ impl Achieved {
 /// Confines the edge; `http_socket` is the one path it still connects to.
 pub fn edge(http_socket: &Path) -> Result<Achieved, ConfineError> {
     let bounding = privileges(None)?;
-    end_with_parent()?;
-    // An exec would make the process dumpable again, but this profile has none.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|problem| ConfineError::new("PR_SET_DUMPABLE", problem))?;
+    signal_at_end_of_parent(Some(Signal::TERM))?;
+    not_dumpable()?;
     let landlock = files::edge(http_socket)?;
     filter::edge()?;
     Ok(Achieved {
         profile: Profile::Edge,
+        bounding,
+        landlock,
+    })
+}
+
+/// Confines the edge of an endpoint. It reaches no path and makes no socket: all it works with is
+/// open, or comes over its link. It does not end with its parent.
+pub fn client() -> Result<Achieved, ConfineError> {
+    let bounding = privileges(None)?;
+    // The parent may have asked for it before it executed us.
+    signal_at_end_of_parent(None)?;
+    not_dumpable()?;
+    let landlock = files::nothing()?;
+    filter::client()?;
+    Ok(Achieved {
+        profile: Profile::Client,
         bounding,
         landlock,
     })
@@ -132,7 +151,7 @@ pub fn program(
     let rules = files::Rules::new(profile, paths)?;
     let bounding = privileges(identity)?;
     if profile == Profile::Control {
-        end_with_parent()?;
+        signal_at_end_of_parent(Some(Signal::TERM))?;
     }
     let landlock = rules.enforce()?;
     filter::program()?;
@@ -145,9 +164,16 @@ pub fn program(
 
 /// A supervisor that was killed leaves nothing running behind it. Survives the exec of a program
 /// that is not set-uid; a change of user would clear it, so it comes after that.
-fn end_with_parent() -> Result<(), ConfineError> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+fn signal_at_end_of_parent(signal: Option<Signal>) -> Result<(), ConfineError> {
+    rustix::process::set_parent_process_death_signal(signal)
         .map_err(|problem| ConfineError::new("PR_SET_PDEATHSIG", problem))
+}
+
+/// No memory image for others. An exec would make the process dumpable again, but the edges have
+/// none.
+fn not_dumpable() -> Result<(), ConfineError> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|problem| ConfineError::new("PR_SET_DUMPABLE", problem))
 }
 
 /// What all profiles share.

@@ -3,7 +3,7 @@
 use lockgate_dataplane::discard::Discard;
 
 use super::counts::{Counts, Failure};
-use super::port::{MAX_BATCH, MAX_SEGMENTS, Peer, Port, Sent};
+use super::port::{MAX_BATCH, MAX_SEGMENTS, Peer, Ports, Sent};
 
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -17,6 +17,8 @@ pub(super) struct Batch {
     target: Option<Peer>,
     /// The socket did not take it.
     blocked: bool,
+    /// The socket on which something was too large.
+    too_large: Option<usize>,
 }
 
 impl Batch {
@@ -29,6 +31,7 @@ impl Batch {
             closed: false,
             target: None,
             blocked: false,
+            too_large: None,
         }
     }
 
@@ -40,7 +43,7 @@ impl Batch {
         peer: Peer,
         sealed: usize,
         wanted: usize,
-        ports: &[Port],
+        ports: &Ports,
         counts: &mut Counts,
     ) -> Result<(&mut [u8], usize), Discard> {
         let joins = self.target == Some(peer)
@@ -76,7 +79,7 @@ impl Batch {
     }
 
     /// Sends what is there, if the socket takes it.
-    pub(super) fn flush(&mut self, ports: &[Port], counts: &mut Counts) {
+    pub(super) fn flush(&mut self, ports: &Ports, counts: &mut Counts) {
         if let Some(peer) = self.target.filter(|_| self.used > 0) {
             let contents = self.buffer.get(..self.used).unwrap_or_default();
             let sent = ports.get(peer.port).map_or(Sent::Failed, |port| {
@@ -86,11 +89,19 @@ impl Batch {
             if self.blocked {
                 return;
             }
-            if sent == Sent::Failed {
+            if sent != Sent::Done {
                 counts.failure(Failure::UdpSend);
+            }
+            if sent == Sent::TooLarge {
+                self.too_large = Some(peer.port);
             }
         }
         (self.used, self.count, self.closed, self.target) = (0, 0, false, None);
+    }
+
+    /// The port on which something was too large to be sent, once.
+    pub(super) fn takes_too_large(&mut self) -> Option<usize> {
+        self.too_large.take()
     }
 
     /// The port that must become writable before anything else can be sent.

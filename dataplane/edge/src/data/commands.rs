@@ -3,13 +3,12 @@
 use lockgate_dataplane::link::ToEdge;
 
 use super::counts::Failure;
-use super::downlink::answer_probe;
 use super::lifecycle::{Book, Open};
 use super::pending::Message;
-use super::port::Port;
+use super::probes;
 
 /// Applies one message of the control plane.
-pub(super) fn apply(order: ToEdge, book: &mut Book, ports: &[Port], now: u64) {
+pub(super) fn apply(order: ToEdge, book: &mut Book, now: u64) {
     match order {
         // These two are the front's, and mean nothing here.
         ToEdge::Hello { .. } | ToEdge::Keepalive {} => {}
@@ -70,7 +69,7 @@ pub(super) fn apply(order: ToEdge, book: &mut Book, ports: &[Port], now: u64) {
                 && let Some(early) = book.install_outbound(slot, &sa, now)
                 && let Some(session) = book.sessions.get_mut(slot)
             {
-                answer_probe(session, &early.from, early.next_header, ports);
+                probes::answer_early(session, early, &book.ports);
             }
         }
         ToEdge::SetRules {
@@ -90,6 +89,9 @@ pub(super) fn apply(order: ToEdge, book: &mut Book, ports: &[Port], now: u64) {
             None => book.counts.failure(Failure::StaleOrder),
         },
         ToEdge::CloseSession { session, fatal } => book.close(session, fatal.as_ref(), now),
+        ToEdge::StartEsp { session, extended } => book.start_esp(session, extended, now),
+        // These bring descriptors, so the front sends them as orders of their own.
+        ToEdge::Dial(_) | ToEdge::SetTun { .. } | ToEdge::SetPort { .. } => {}
     }
 }
 

@@ -8,15 +8,18 @@ use std::time::Duration;
 use lockgate_dataplane::if_t;
 use lockgate_dataplane::rate::TokenBucket;
 use rustix::net::sockopt;
-use rustls::ServerConnection;
+use rustls::Connection;
 use socket2::SockRef;
 
+use super::Side;
 use super::pending::Message;
 
 /// Vendor of the tunnel's messages.
 pub(super) const VENDOR: u32 = 0x0a4c;
 /// Kind of a message that is one inner packet.
 pub(super) const DATA: u32 = 0x04;
+/// Kind of the message by which a client says whether it uses ESP.
+pub(super) const ESP_IN_USE: u32 = 0x05;
 /// Kind of the message that ends the configuration: data may follow, not come before.
 const END_OF_CONFIGURATION: u32 = 0x8f;
 /// Kind of the message by which a client logs out.
@@ -39,10 +42,13 @@ const NOT_SENT: u32 = 128 << 10;
 /// Control messages a client may send a second, and at once. A tunnel sends a handful in its life.
 const FRAMES_PER_SECOND: u32 = 10;
 const FRAMES_AT_ONCE: u32 = 40;
-/// Keepalive: silence before the first question, time between questions, questions.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 3);
-/// How long sent data may stay without acknowledgement, in ms; the same time as for keepalive.
-const USER_TIMEOUT: u32 = 90_000;
+/// When a silent connection is given up: silence before the first question, time between questions,
+/// questions; and how long sent data may stay without acknowledgement, in ms: the same in all.
+struct Patience(Duration, Duration, u32, u32);
+/// A gateway loses nothing by waiting: a client that is away comes back by its session.
+const GATEWAY: Patience = Patience(Duration::from_secs(60), Duration::from_secs(10), 3, 90_000);
+/// A client's user waits for it; it comes back over another connection meanwhile.
+const CLIENT: Patience = Patience(Duration::from_secs(10), Duration::from_secs(5), 2, 20_000);
 
 /// Cause of a close: the front or the client left more than the shared buffer holds.
 const TOO_MUCH: &str = "too much data at once";
@@ -75,15 +81,16 @@ pub(super) struct Conn {
     pub(super) owner: u64,
     pub(super) peer: SocketAddr,
     stream: TcpStream,
-    tls: ServerConnection,
+    tls: Connection,
     /// The incomplete frame at the end of what was read; holds no memory while empty.
     carry: Vec<u8>,
     /// Sequence number of the next outgoing frame.
     sequence: u32,
     /// TLS bytes that wait for the socket.
     queued: usize,
-    /// The client has the end of its configuration.
+    /// The client has its whole configuration: data may be sent.
     ready: bool,
+    side: Side,
     /// Whether the poll waits for the socket to become writable.
     pub(super) waits_to_write: bool,
     /// Why it is being closed, once it is.
@@ -104,7 +111,7 @@ impl std::fmt::Debug for Conn {
 }
 
 impl Conn {
-    pub(super) fn new(adopted: super::Adopted, now: u64) -> io::Result<Self> {
+    pub(super) fn new(adopted: super::Adopted, side: Side, now: u64) -> io::Result<Self> {
         let super::Adopted {
             conn,
             stream,
@@ -116,12 +123,15 @@ impl Conn {
         } = adopted;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        let (idle, interval, count) = KEEPALIVE;
+        let Patience(idle, interval, count, unacknowledged) = match side {
+            Side::Gateway => GATEWAY,
+            Side::Client => CLIENT,
+        };
         sockopt::set_socket_keepalive(&stream, true)?;
         sockopt::set_tcp_keepidle(&stream, idle)?;
         sockopt::set_tcp_keepintvl(&stream, interval)?;
         sockopt::set_tcp_keepcnt(&stream, count)?;
-        sockopt::set_tcp_user_timeout(&stream, USER_TIMEOUT)?;
+        sockopt::set_tcp_user_timeout(&stream, unacknowledged)?;
         SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT)?;
         // The queue is bounded here: a bound inside rustls would cut a frame in two.
         tls.set_buffer_limit(None);
@@ -135,7 +145,9 @@ impl Conn {
             carry: leftover,
             sequence,
             queued: 0,
-            ready: false,
+            // A client hands its connection over when it has read its configuration.
+            ready: side == Side::Client,
+            side,
             waits_to_write: false,
             closing: None,
             finished: false,
@@ -220,7 +232,7 @@ impl Conn {
             Ok(0) => {
                 return Input::Closed {
                     plain: 0,
-                    cause: "closed by the client",
+                    cause: self.side.peer_closed(),
                 };
             }
             Ok(read) => read,
@@ -250,7 +262,7 @@ impl Conn {
                 Ok(0) => {
                     return Input::Closed {
                         plain: used,
-                        cause: "closed by the client",
+                        cause: self.side.peer_closed(),
                     };
                 }
                 Ok(_) => {}
@@ -275,7 +287,7 @@ impl Conn {
                 Ok(state) if state.peer_has_closed() => {
                     return Input::Closed {
                         plain: used,
-                        cause: "closed by the client",
+                        cause: self.side.peer_closed(),
                     };
                 }
                 Ok(_) => {}

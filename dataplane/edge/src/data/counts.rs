@@ -11,6 +11,8 @@ pub(super) enum Failure {
     UdpSend,
     /// A UDP socket could not be read.
     UdpReceive,
+    /// The TUN device of a client edge is gone.
+    TunLost,
     /// An order for a session, connection or generation that is no longer there.
     StaleOrder,
     /// A session wanted the inner address of another one.
@@ -25,10 +27,11 @@ pub(super) enum Failure {
     FrameQueue,
 }
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "tun-write",
     "udp-send",
     "udp-receive",
+    "tun-lost",
     "stale-order",
     "address-conflict",
     "spi-conflict",

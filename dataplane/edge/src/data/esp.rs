@@ -1,4 +1,4 @@
-//! The ESP side of one session: its keys, and where the client was last heard.
+//! The ESP side of one session: its keys, and where the other end is.
 
 use lockgate_dataplane::discard::Discard;
 use lockgate_dataplane::esp::{KeyError, OpenKey, Opened, SealKey};
@@ -11,7 +11,7 @@ const GRACE: u64 = 30_000;
 /// Most inbound keys at a time: rekeying faster than the grace drops the oldest.
 const MAX_INBOUND: usize = 3;
 
-/// Keys for packets from the client.
+/// Keys for packets from the other end.
 #[derive(Debug)]
 struct Inbound {
     spi: u32,
@@ -22,7 +22,7 @@ struct Inbound {
     told: bool,
 }
 
-/// Keys for packets to the client.
+/// Keys for packets to the other end.
 #[derive(Debug)]
 pub(super) struct Outbound {
     pub(super) key: SealKey,
@@ -42,13 +42,14 @@ pub(super) struct Esp {
     /// Oldest first.
     inbound: Vec<Inbound>,
     pub(super) outbound: Option<Outbound>,
-    /// Sender of the newest valid packet.
+    /// A gateway's: the sender of the newest valid packet. A client's: what its socket is connected
+    /// to.
     pub(super) peer: Option<Peer>,
     pub(super) early: Option<EarlyProbe>,
 }
 
 impl Esp {
-    /// Installs new keys for packets from the client; the former ones live for the grace.
+    /// Installs new keys for packets from the other end; the former ones live for the grace.
     /// Returns the SPI of keys that had to go at once.
     pub(super) fn install_inbound(&mut self, sa: &Sa, now: u64) -> Result<Option<u32>, KeyError> {
         let key = OpenKey::new(sa)?;
@@ -69,7 +70,7 @@ impl Esp {
         Ok(gone)
     }
 
-    /// Installs new keys for packets to the client: the next packet is sealed with them.
+    /// Installs new keys for packets to the other end: the next packet is sealed with them.
     pub(super) fn install_outbound(&mut self, sa: &Sa, iv_seed: [u8; 32]) -> Result<(), KeyError> {
         self.outbound = Some(Outbound {
             key: SealKey::new(sa, iv_seed)?,

@@ -7,7 +7,6 @@ use lockgate_dataplane::gate::Gate;
 use lockgate_dataplane::link::{EndCause, Fatal, ORPHAN_SECONDS, Rule, Sa};
 use lockgate_dataplane::network::Network;
 
-use super::Adopted;
 use super::conn::{Conn, FATAL, Flush, VENDOR};
 use super::conns::Conns;
 use super::counts::{Counts, Failure};
@@ -16,10 +15,12 @@ use super::fatal;
 use super::path::Path;
 use super::pending::{Message, Pending};
 use super::poll::{Interest, Poll, Token};
+use super::port::Ports;
 use super::report::{Report, Up};
 use super::session::{Limits, Opening, Session};
 use super::table::Table;
 use super::timers::{self, Booking, Timers};
+use super::{Adopted, Side};
 
 /// How long a closed connection may take to read what was sent last and to close its end, in ms.
 const LINGER: u64 = 5000;
@@ -32,7 +33,9 @@ const TIMED_OUT: u32 = 8;
 /// Everything alive, and what is known about it.
 #[derive(Debug)]
 pub(super) struct Book {
+    pub(super) side: Side,
     pub(super) poll: Poll,
+    pub(super) ports: Ports,
     pub(super) sessions: Table,
     pub(super) conns: Conns,
     pub(super) counts: Counts,
@@ -64,9 +67,18 @@ pub(super) struct Open<'a> {
 }
 
 impl Book {
-    pub(super) fn new(poll: Poll, up: Up, reserved: Arc<[Network]>, now: u64) -> Self {
+    pub(super) fn new(
+        side: Side,
+        poll: Poll,
+        ports: Ports,
+        up: Up,
+        reserved: Arc<[Network]>,
+        now: u64,
+    ) -> Self {
         Self {
+            side,
             poll,
+            ports,
             sessions: Table::default(),
             conns: Conns::default(),
             counts: Counts::default(),
@@ -119,13 +131,14 @@ impl Book {
         let Ok(gate) = gate else { return };
         let mut session = Session::new(
             Opening {
+                side: self.side,
                 id: open.session,
                 generation: open.generation,
                 address4,
                 address6,
                 mtu: open.mtu,
                 gate,
-                path: Path::new(open.fallback, open.cross_family),
+                path: Path::new(self.side, open.fallback, open.cross_family, open.mtu),
                 limits: Limits::new(open.remaining, open.idle, now),
             },
             now,
@@ -191,6 +204,11 @@ impl Book {
 
     /// Closes what a session that has just been taken out leaves behind.
     fn dismiss(&mut self, session: &Session, cause: &'static str, fatal: Option<&Fatal>, now: u64) {
+        if self.side == Side::Client {
+            self.close_port(session.esp.peer);
+        }
+        // A client has nothing to explain to a gateway, which keeps the session for its cookie.
+        let fatal = fatal.filter(|_| self.side == Side::Gateway);
         let message = fatal.map(|fatal| Message {
             vendor: VENDOR,
             kind: FATAL,
@@ -254,7 +272,7 @@ impl Book {
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
-        if session.gate.set_rules(revision, rules).is_err() {
+        if session.set_rules(revision, rules).is_err() {
             self.counts.failure(Failure::BadRules);
         }
     }
@@ -299,7 +317,7 @@ impl Book {
         };
         let session = awaited.session.and_then(|id| self.sessions.find(id));
         let owner = session.and(awaited.session).unwrap_or(0);
-        let conn = match Conn::new(adopted, now) {
+        let conn = match Conn::new(adopted, self.side, now) {
             Ok(conn) => conn,
             Err(_) => {
                 self.report
@@ -323,10 +341,10 @@ impl Book {
         });
         if let Some(session) = session {
             conn.session = Some(session);
-            let former = self
-                .sessions
-                .get_mut(session)
-                .and_then(|session| session.conn.replace((slot, peer)));
+            let former = self.sessions.get_mut(session).and_then(|session| {
+                session.path.forget_word();
+                session.conn.replace((slot, peer))
+            });
             if let Some((former, _)) = former {
                 self.leave(former, "replaced", now);
             }
@@ -341,7 +359,7 @@ impl Book {
                 let cause = if owner == 0 {
                     "session closed"
                 } else {
-                    "closed by the gateway"
+                    self.side.closed()
                 };
                 self.leave(slot, cause, now);
                 return None;
@@ -374,7 +392,7 @@ impl Book {
             self.flush(slot, now);
         } else {
             self.counts.failure(Failure::FrameQueue);
-            self.lose(slot, "the client reads too slowly", now);
+            self.lose(slot, self.side.peer_is_slow(), now);
         }
     }
 
@@ -384,7 +402,7 @@ impl Book {
             self.pending.close(conn);
             self.detach_pending(conn, now);
         } else if let Some(slot) = self.conns.find(conn) {
-            self.leave(slot, "closed by the gateway", now);
+            self.leave(slot, self.side.closed(), now);
         } else {
             self.counts.failure(Failure::StaleOrder);
         }
@@ -442,6 +460,7 @@ impl Book {
         };
         // The last words, such as a TLS alert, if the socket takes them.
         conn.finish();
+        self.poll.remove(&conn);
         self.report
             .conn_closed(conn.id, conn.owner, conn.closing.unwrap_or(cause));
         self.detach(conn.session, Some(slot), conn.id, now);
@@ -457,7 +476,13 @@ impl Book {
             session.attached = 0;
         }
         // Not tied to the above: the control plane may have attached another one already.
-        session.conn = session.conn.filter(|(carrier, _)| Some(*carrier) != conn);
+        if session
+            .conn
+            .is_some_and(|(carrier, _)| Some(carrier) == conn)
+        {
+            session.conn = None;
+            session.path.forget_word();
+        }
         self.refresh(slot, now);
     }
 
@@ -468,8 +493,9 @@ impl Book {
         self.detach(slot, None, conn, now);
     }
 
-    /// Tells a change of transport and books the next look at a session.
+    /// Does what a session has to do now, tells a change of transport and books the next look at it.
     pub(super) fn refresh(&mut self, slot: usize, now: u64) {
+        self.drive(slot, now);
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };

@@ -1,11 +1,15 @@
 //! The data thread: moves packets between the TUN, ESP in UDP and established TLS tunnels.
 //!
+//! It serves either end, a gateway with many sessions or a client with its one; what differs is
+//! decided in few places ([`Side`]).
+//!
 //! Nouns: a *session* owns one inner address per family and a gate that judges every packet; a
 //! *connection* is the TLS tunnel of a session, taken over from the front once the control plane
-//! attached it; a *port* is a UDP socket that carries ESP for all sessions. *Downlink* is the way
-//! from the TUN to clients, *uplink* the way back. [`worker`] owns everything and turns with one
-//! epoll; [`commands`] applies what the control plane says; [`downlink`] and [`uplink`] move
-//! packets; [`lifecycle`] opens, watches and ends sessions and connections.
+//! attached it; a *port* is a UDP socket that carries ESP, for all sessions of a gateway, for one of
+//! a client. [`worker`] turns with one epoll; [`commands`] applies what the control plane says;
+//! [`from_tun`] moves packets into the tunnels, [`to_tun`] out of them; [`lifecycle`] opens, watches
+//! and ends sessions and connections. A gateway follows its clients between ESP and TLS
+//! ([`follow`]); a client leads ([`lead`], [`life`], [`path_mtu`]).
 //!
 //! The thread shares nothing: orders come through [`DataHandle`], news leave through the function
 //! given to [`spawn`]. It takes no locks, and in the steady state nothing of ours allocates per
@@ -18,22 +22,28 @@ mod commands;
 mod conn;
 mod conns;
 mod counts;
-mod downlink;
 mod esp;
 mod fatal;
+mod follow;
+mod from_tun;
+mod lead;
+mod life;
 mod lifecycle;
 mod pace;
 mod path;
+mod path_mtu;
 mod pending;
 mod poll;
 mod port;
+mod probes;
 mod record;
 mod report;
 mod session;
+mod steering;
 mod table;
 mod timers;
+mod to_tun;
 mod tun;
-mod uplink;
 mod worker;
 
 use std::io;
@@ -61,6 +71,10 @@ pub enum ToData {
     LinkDown,
     /// Asks for every session; everything sent before has been applied in the answer.
     ReportSessions(tokio::sync::oneshot::Sender<Vec<SessionState>>),
+    /// Client edge only: the TUN device of the tunnel; replaces the former.
+    Tun { fd: OwnedFd, takes_udp: bool },
+    /// Client edge only: a UDP socket connected to the gateway of a session; replaces the former.
+    Port { session: u64, socket: UdpSocket },
     /// Ends the thread; open connections are closed without a word.
     Shutdown,
 }
@@ -72,7 +86,7 @@ pub struct Adopted {
     /// Nonblocking; the thread sets the TCP options it needs.
     pub stream: TcpStream,
     /// Handshake complete.
-    pub tls: rustls::ServerConnection,
+    pub tls: rustls::Connection,
     /// Plaintext already read from `tls`: whole or partial frames.
     pub leftover: Vec<u8>,
     /// Sequence number of the next outgoing IF-T frame.
@@ -88,6 +102,8 @@ impl std::fmt::Debug for ToData {
             Self::LinkUp => "LinkUp",
             Self::LinkDown => "LinkDown",
             Self::ReportSessions(_) => "ReportSessions",
+            Self::Tun { .. } => "Tun",
+            Self::Port { .. } => "Port",
             Self::Shutdown => "Shutdown",
         })
     }
@@ -103,11 +119,47 @@ impl std::fmt::Debug for Adopted {
     }
 }
 
+/// Which end of the tunnels this edge is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Many sessions, found by inner destination.
+    Gateway,
+    /// One tunnel at a time: everything the TUN brings is for its gateway.
+    Client,
+}
+
+impl Side {
+    /// Cause of a connection's end that the other end closed.
+    fn peer_closed(self) -> &'static str {
+        match self {
+            Self::Gateway => "closed by the client",
+            Self::Client => "closed by the gateway",
+        }
+    }
+
+    /// Cause of one that was closed on order.
+    fn closed(self) -> &'static str {
+        match self {
+            Self::Gateway => "closed by the gateway",
+            Self::Client => "closed by the client",
+        }
+    }
+
+    /// Cause of one whose other end does not read.
+    fn peer_is_slow(self) -> &'static str {
+        match self {
+            Self::Gateway => "the client reads too slowly",
+            Self::Client => "the gateway reads too slowly",
+        }
+    }
+}
+
 /// What the thread works with, opened before privileges were dropped.
 pub struct DataConfig {
+    pub side: Side,
     /// TUN opened with IFF_TUN | IFF_NO_PI | IFF_VNET_HDR (10-byte header) and all receive
-    /// offloads; made nonblocking here.
-    pub tun: OwnedFd,
+    /// offloads; made nonblocking here. A client edge gets its own later, by [`ToData::Tun`].
+    pub tun: Option<OwnedFd>,
     /// Whether the kernel took the UDP offloads (TUN_F_USO4 and 6).
     pub tun_takes_udp: bool,
     /// Bound sockets for ESP; may be bound to the wildcard address.

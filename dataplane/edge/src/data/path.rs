@@ -1,72 +1,87 @@
-//! Which way packets go to a client: ESP while it is proven, TLS otherwise.
-//!
-//! The client never announces a switch, so the server follows what it hears: ESP may be used when
-//! a valid packet came over it within twice the fallback interval, and the newest packet that the
-//! client could have sent over ESP did not come over TLS. Every new generation starts on TLS.
+//! The way to the other end: the gateway follows its client, the client leads.
 
-/// Fallback interval of a client that was told none, in seconds.
-const DEFAULT_FALLBACK: u32 = 60;
+use super::Side;
+use super::follow::Follow;
+use super::lead::Lead;
 
-/// What was heard from one client, over what.
+/// What decides between ESP and TLS.
+#[derive(Debug)]
+pub(super) enum Role {
+    Follow(Follow),
+    Lead(Box<Lead>),
+}
+
 #[derive(Debug)]
 pub(super) struct Path {
-    /// ESP counts as dead after this long without a valid packet, in ms.
-    silence: u64,
+    pub(super) role: Role,
     /// ESP may carry the inner IP version that differs from the outer one.
     cross_family: bool,
-    /// When the last valid ESP packet came, in ms.
-    heard: Option<u64>,
-    /// The client has left ESP: a newer packet came over TLS.
-    left: bool,
 }
 
 impl Path {
-    /// `fallback`: seconds as told to the client; 0 is its default of 60.
-    pub(super) fn new(fallback: u32, cross_family: bool) -> Self {
-        let fallback = if fallback == 0 {
-            DEFAULT_FALLBACK
-        } else {
-            fallback
+    /// `fallback`: seconds as the gateway tells its client; 0 is none. `mtu`: as configured.
+    pub(super) fn new(side: Side, fallback: u32, cross_family: bool, mtu: u16) -> Self {
+        let role = match side {
+            Side::Gateway => Role::Follow(Follow::new(fallback)),
+            Side::Client => Role::Lead(Box::new(Lead::new(fallback, mtu))),
         };
-        Self {
-            silence: 2000 * u64::from(fallback),
-            cross_family,
-            heard: None,
-            left: false,
-        }
+        Self { role, cross_family }
     }
 
-    /// A valid packet came over ESP: data or probe.
-    pub(super) fn heard_esp(&mut self, now: u64) {
-        self.heard = Some(now);
-        self.left = false;
-    }
-
-    /// A data packet came over TLS. The inner version that never travels in ESP says nothing.
-    pub(super) fn heard_tls(&mut self, inner_v6: bool, outer_v6: bool) {
-        if self.carries(inner_v6, outer_v6) {
-            self.left = true;
-        }
-    }
-
-    /// Whether ESP to the client works, as far as can be told.
+    /// Whether ESP to the other end works, as far as can be told.
+    #[inline]
     pub(super) fn esp_alive(&self, now: u64) -> bool {
-        !self.left
-            && self
-                .heard
-                .is_some_and(|heard| now.saturating_sub(heard) <= self.silence)
+        match &self.role {
+            Role::Follow(follow) => follow.esp_alive(now),
+            Role::Lead(lead) => lead.esp_alive(),
+        }
     }
 
     /// Whether this inner IP version may travel in ESP over that outer one.
+    #[inline]
     pub(super) fn carries(&self, inner_v6: bool, outer_v6: bool) -> bool {
         self.cross_family || inner_v6 == outer_v6
     }
 
-    /// The moment at which ESP counts as dead unless something is heard before.
-    pub(super) fn silent_at(&self) -> Option<u64> {
-        self.heard
-            .filter(|_| !self.left)
-            .map(|heard| heard.saturating_add(self.silence).saturating_add(1))
+    /// A data packet came over TLS. The inner version that never travels in ESP says nothing.
+    pub(super) fn heard_tls(&mut self, inner_v6: bool, outer_v6: bool) {
+        let could_be_esp = self.carries(inner_v6, outer_v6);
+        if let Role::Follow(follow) = &mut self.role
+            && could_be_esp
+        {
+            follow.heard_tls();
+        }
+    }
+
+    /// The client says whether it uses ESP.
+    pub(super) fn told(&mut self, uses_esp: bool) {
+        if let Role::Follow(follow) = &mut self.role {
+            follow.told(uses_esp);
+        }
+    }
+
+    /// The connection is gone or another one, and with it what the client has said.
+    pub(super) fn forget_word(&mut self) {
+        if let Role::Follow(follow) = &mut self.role {
+            follow.forget_word();
+        }
+    }
+
+    /// What there is to lead; `None` for a gateway.
+    #[inline]
+    pub(super) fn lead(&mut self) -> Option<&mut Lead> {
+        match &mut self.role {
+            Role::Follow(_) => None,
+            Role::Lead(lead) => Some(lead),
+        }
+    }
+
+    /// When the path must be looked at again, unless something happens before.
+    pub(super) fn next_look(&self, now: u64) -> Option<u64> {
+        match &self.role {
+            Role::Follow(follow) => follow.silent_at().filter(|at| *at > now),
+            Role::Lead(lead) => lead.next(),
+        }
     }
 }
 
@@ -78,52 +93,32 @@ mod tests {
     const V6: bool = true;
 
     #[test]
-    fn follows_the_client() {
-        let mut path = Path::new(15, false);
-        assert!(!path.esp_alive(0), "a new generation is on TLS");
-        path.heard_tls(V4, V4);
-        assert!(!path.esp_alive(1));
-        path.heard_esp(1000);
-        assert!(path.esp_alive(1000));
-        path.heard_tls(V6, V4);
-        assert!(
-            path.esp_alive(1001),
-            "the other version always comes over TLS"
-        );
-        path.heard_tls(V4, V4);
-        assert!(!path.esp_alive(1002), "the client gave ESP up");
-        path.heard_esp(1003);
-        assert!(path.esp_alive(1003));
-    }
-
-    #[test]
-    fn silence_means_tls() {
-        let mut path = Path::new(15, false);
-        path.heard_esp(1000);
-        assert!(path.esp_alive(31_000));
-        assert_eq!(path.silent_at(), Some(31_001));
-        assert!(!path.esp_alive(31_001));
-        let mut told_none = Path::new(0, false);
-        told_none.heard_esp(0);
-        assert!(told_none.esp_alive(120_000) && !told_none.esp_alive(120_001));
-    }
-
-    #[test]
     fn versions_cross_only_when_agreed() {
         for (cross, inner, outer, carries) in [
             (false, V4, V4, true),
             (false, V6, V4, false),
             (false, V4, V6, false),
             (true, V6, V4, true),
+            (true, V4, V6, true),
         ] {
-            assert_eq!(Path::new(15, cross).carries(inner, outer), carries);
+            for side in [Side::Gateway, Side::Client] {
+                assert_eq!(
+                    Path::new(side, 15, cross, 1400).carries(inner, outer),
+                    carries
+                );
+            }
         }
-        let mut path = Path::new(15, true);
-        path.heard_esp(0);
-        path.heard_tls(V6, V4);
-        assert!(
-            !path.esp_alive(1),
-            "with both versions in ESP, either over TLS means that ESP is given up"
-        );
+    }
+
+    #[test]
+    fn the_version_that_always_comes_over_tls_says_nothing() {
+        for (cross, alive) in [(false, true), (true, false)] {
+            let mut path = Path::new(Side::Gateway, 15, cross, 1400);
+            if let Role::Follow(follow) = &mut path.role {
+                follow.heard_esp(0);
+            }
+            path.heard_tls(V6, V4);
+            assert_eq!(path.esp_alive(1), alive);
+        }
     }
 }

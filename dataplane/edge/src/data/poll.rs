@@ -102,7 +102,7 @@ impl Poll {
         })
     }
 
-    /// The kernel forgets a descriptor by itself when it is closed.
+    /// The kernel forgets a descriptor by itself when its last copy anywhere is closed.
     pub(super) fn add(
         &self,
         source: impl AsFd,
@@ -129,6 +129,12 @@ impl Poll {
             token.encode(),
             interest.flags(),
         )?)
+    }
+
+    /// Forgets a descriptor of which another process may hold a copy.
+    pub(super) fn remove(&self, source: impl AsFd) {
+        // It may not be there: adding it may have failed.
+        let _ = epoll::delete(&self.epoll, source);
     }
 
     /// Waits for at most `timeout` ms; being interrupted counts as nothing having happened.

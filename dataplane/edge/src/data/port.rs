@@ -2,10 +2,12 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use hashbrown::HashMap;
+use lockgate_dataplane::esp::{IPV4, IPV6};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery};
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 
 /// Buffers offered to the kernel in one receive; each takes up to 64 datagrams of one sender.
 pub(super) const RECEIVE_BUFFERS: usize = 8;
@@ -21,7 +23,7 @@ const SOCKET_BUFFER: usize = 4 << 20;
 /// Where a client's UDP packets come from, and where ours to it must go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
-    /// Index of the socket.
+    /// Number of the socket in [`Ports`].
     pub(super) port: usize,
     pub(super) address: SocketAddr,
     /// Our address that the client talks to, where the socket itself does not fix it.
@@ -29,6 +31,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Next header of a probe of ours: the outer version.
+    pub(super) fn next_header(&self) -> u8 {
+        if self.outer_v6() { IPV6 } else { IPV4 }
+    }
+
     /// Whether the outer packets are IPv6, looking through mapped addresses.
     pub(super) fn outer_v6(&self) -> bool {
         self.address.ip().to_canonical().is_ipv6()
@@ -43,6 +50,47 @@ pub(super) enum Sent {
     Blocked,
     /// Some or all of it is lost.
     Failed,
+    /// Some or all of it is lost, because it was too large to be sent whole.
+    TooLarge,
+}
+
+/// The sockets in use. Numbers are never used again, so that a packet that waits for a socket
+/// cannot leave by another one.
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    ports: HashMap<usize, Port>,
+    next: usize,
+}
+
+impl Ports {
+    pub(super) fn insert(&mut self, port: Port) -> usize {
+        let number = self.next;
+        self.next += 1;
+        self.ports.insert(number, port);
+        number
+    }
+
+    #[inline]
+    pub(super) fn get(&self, number: usize) -> Option<&Port> {
+        self.ports.get(&number)
+    }
+
+    pub(super) fn get_mut(&mut self, number: usize) -> Option<&mut Port> {
+        self.ports.get_mut(&number)
+    }
+
+    pub(super) fn remove(&mut self, number: usize) -> Option<Port> {
+        self.ports.remove(&number)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Port)> {
+        self.ports.iter().map(|(number, port)| (*number, port))
+    }
+
+    /// See [`Port::retry_offload`].
+    pub(super) fn retry_offload(&mut self) {
+        self.ports.values_mut().for_each(Port::retry_offload);
+    }
 }
 
 #[derive(Debug)]
@@ -53,11 +101,13 @@ pub(super) struct Port {
     wildcard: bool,
     /// The kernel cuts batches itself.
     offload: bool,
+    /// What is too large for the path is sent in fragments, instead of being refused or lost.
+    may_fragment: bool,
 }
 
 impl Port {
     pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
-        let state = prepare(&socket)?;
+        let state = prepare(&socket, true)?;
         let wildcard = socket.local_addr()?.ip().is_unspecified();
         let offload = state.max_gso_segments() > 1;
         Ok(Self {
@@ -65,7 +115,33 @@ impl Port {
             state,
             wildcard,
             offload,
+            may_fragment: true,
         })
+    }
+
+    /// The other end of a connected socket as a peer.
+    pub(super) fn connected(&self, port: usize) -> io::Result<Peer> {
+        Ok(Peer {
+            port,
+            address: self.socket.peer_addr()?,
+            local: None,
+        })
+    }
+
+    /// Whether what is too large for the path may be sent in fragments.
+    pub(super) fn set_may_fragment(&mut self, may_fragment: bool) {
+        if self.may_fragment != may_fragment && set_fragments(&self.socket, may_fragment).is_ok() {
+            self.may_fragment = may_fragment;
+        }
+    }
+
+    /// Sends one datagram that may, or may not, be cut on its way, whatever holds for others.
+    pub(super) fn send_test(&mut self, peer: &Peer, datagram: &[u8], may_fragment: bool) -> Sent {
+        let usual = self.may_fragment;
+        self.set_may_fragment(may_fragment);
+        let sent = self.send(peer, datagram, datagram.len());
+        self.set_may_fragment(usual);
+        sent
     }
 
     /// Receives up to `metas.len()` batches into consecutive `RECEIVE_BUFFER`s of `space`.
@@ -102,11 +178,17 @@ impl Port {
         }
         let mut sent = Sent::Done;
         for (at, datagram) in contents.chunks(segment.max(1)).enumerate() {
-            match self.transmit(peer, datagram, None) {
+            let mut result = self.transmit(peer, datagram, None);
+            if result.as_ref().is_err_and(is_news) {
+                result = self.transmit(peer, datagram, None);
+            }
+            match result {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && at == 0 => {
                     return Sent::Blocked;
                 }
+                Err(error) if is_too_large(&error) => sent = Sent::TooLarge,
+                Err(_) if sent == Sent::TooLarge => {}
                 Err(_) => sent = Sent::Failed,
             }
         }
@@ -134,7 +216,7 @@ impl Port {
     pub(super) fn retry_offload(&mut self) {
         if self.offload
             && self.state.max_gso_segments() == 1
-            && let Ok(state) = prepare(&self.socket)
+            && let Ok(state) = prepare(&self.socket, self.may_fragment)
         {
             self.state = state;
         }
@@ -147,7 +229,21 @@ impl AsFd for Port {
     }
 }
 
-fn prepare(socket: &UdpSocket) -> io::Result<UdpSocketState> {
+/// Whether an error tells what became of an earlier datagram, which says nothing about the next.
+fn is_news(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
+}
+
+fn is_too_large(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMSGSIZE)
+}
+
+fn prepare(socket: &UdpSocket, may_fragment: bool) -> io::Result<UdpSocketState> {
     let state = UdpSocketState::new(UdpSockRef::from(socket))?;
     // Only the administrator of the network may exceed the system's limit. Whoever opened the
     // socket may have done that: asking again without the right would make the buffer smaller.
@@ -161,12 +257,56 @@ fn prepare(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     {
         sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER)?;
     }
-    if socket.local_addr()?.is_ipv4() {
-        // No "don't fragment", and no belief in ICMP that anybody may have made up: a path that is
-        // too narrow for a full packet costs fragments instead of the tunnel.
-        sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::OMIT)?;
-    }
+    set_fragments(socket, may_fragment)?;
     Ok(state)
+}
+
+/// Lets the kernel, and routers, cut what is too large for the path, or forbids it.
+///
+/// IPv4: no belief in ICMP, which anybody may have made up. A path that is too narrow for a full
+/// packet costs fragments instead of the tunnel, or with the prohibition shows itself by silence.
+/// IPv6: no router cuts, so with fragments the kernel must believe what it is told about the path;
+/// a lie costs no more than fragments, since nothing below 1280 is believed.
+fn set_fragments(socket: &UdpSocket, allowed: bool) -> io::Result<()> {
+    // Also for IPv6 sockets, which may carry IPv4.
+    let v4 = if allowed {
+        Ipv4PathMtuDiscovery::OMIT
+    } else {
+        Ipv4PathMtuDiscovery::PROBE
+    };
+    sockopt::set_ip_mtu_discover(socket, v4)?;
+    if socket.local_addr()?.is_ipv6() {
+        let v6 = if allowed {
+            Ipv6PathMtuDiscovery::DONT
+        } else {
+            Ipv6PathMtuDiscovery::PROBE
+        };
+        sockopt::set_ipv6_mtu_discover(socket, v6)?;
+        // The library switches this on for every socket it sees.
+        set_ipv6_dont_fragment(socket, !allowed)?;
+    }
+    Ok(())
+}
+
+fn set_ipv6_dont_fragment(socket: &UdpSocket, on: bool) -> io::Result<()> {
+    let value = libc::c_int::from(on);
+    // SAFETY: `setsockopt` reads as many bytes at the pointer as it is told, during the call only;
+    // both describe `value`, which lives longer. The descriptor is open: it is borrowed.
+    #[allow(unsafe_code)]
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            libc::IPV6_DONTFRAG,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 #[cfg(test)]

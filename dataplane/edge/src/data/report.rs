@@ -78,6 +78,10 @@ impl Report {
         });
     }
 
+    pub(super) fn path_mtu(&mut self, session: u64, mtu: u16) {
+        (self.up)(FromEdge::PathMtu { session, mtu });
+    }
+
     pub(super) fn rekey_wanted(&mut self, session: u64) {
         (self.up)(FromEdge::RekeyWanted { session });
     }

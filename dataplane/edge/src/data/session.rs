@@ -2,15 +2,31 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lockgate_dataplane::gate::Gate;
-use lockgate_dataplane::link::{EndCause, SessionState, Traffic, Transport};
+use lockgate_dataplane::discard::Discard;
+use lockgate_dataplane::gate::{Gate, RuleError};
+use lockgate_dataplane::link::{EndCause, Rule, SessionState, Traffic, Transport};
 
+use lockgate_dataplane::probe::Probe;
+use lockgate_dataplane::rate::TokenBucket;
+
+use super::Side;
 use super::esp::Esp;
-use super::path::Path;
+use super::path::{Path, Role};
+use super::port::Peer;
 
 /// How long to hold a change of transport or peer back after the last one was told, in ms: a
 /// client that flaps must not flood the control plane.
 const QUIET_AFTER_NEWS: u64 = 200;
+
+/// Senders of packets that do not fit are told so this often a second, and this often at once. One
+/// message serves a connection for ten minutes, so that a page full of them needs a few dozen.
+const COMPLAINTS_PER_SECOND: u32 = 20;
+const COMPLAINTS_AT_ONCE: u32 = 50;
+
+/// Smallest MTU that a client may ask for: what every host must take (RFC 791), with IPv6 what
+/// every link must carry (RFC 8200 section 5).
+const LEAST_MTU4: u16 = 576;
+const LEAST_MTU6: u16 = 1280;
 
 /// Time limits in ms on the thread's clock.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +49,7 @@ impl Limits {
     }
 }
 
-/// The way to the client that a packet takes.
+/// The way to the other end that a packet takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Esp,
@@ -47,9 +63,14 @@ pub(super) struct Session {
     pub(super) generation: u32,
     pub(super) address4: Option<Ipv4Addr>,
     pub(super) address6: Option<Ipv6Addr>,
+    side: Side,
     /// Largest inner packet in bytes.
     pub(super) mtu: u16,
-    pub(super) gate: Gate,
+    /// Largest inner packet that the path to the other end carries, as far as is known.
+    pub(super) path_mtu: u16,
+    /// Permits for telling senders that their packets are too big.
+    pub(super) complaints: TokenBucket,
+    gate: Gate,
     /// The connection the control plane attached, or 0.
     pub(super) attached: u64,
     /// That connection once it is ours: its slot, and where it comes from.
@@ -75,6 +96,7 @@ pub(super) struct Session {
 /// What a new session or generation starts with.
 #[derive(Debug)]
 pub(super) struct Opening {
+    pub(super) side: Side,
     pub(super) id: u64,
     pub(super) generation: u32,
     pub(super) address4: Option<Ipv4Addr>,
@@ -88,6 +110,7 @@ pub(super) struct Opening {
 impl Session {
     pub(super) fn new(opening: Opening, now: u64) -> Self {
         let Opening {
+            side,
             id,
             generation,
             address4,
@@ -102,7 +125,10 @@ impl Session {
             generation,
             address4,
             address6,
+            side,
             mtu,
+            path_mtu: mtu,
+            complaints: TokenBucket::new(COMPLAINTS_PER_SECOND, COMPLAINTS_AT_ONCE, now),
             gate,
             attached: 0,
             conn: None,
@@ -134,10 +160,66 @@ impl Session {
             .chain(self.address6.map(IpAddr::V6))
     }
 
-    /// How a packet of this IP version goes to the client now.
+    /// Judges a packet on its way into the tunnel; returns its length by its own header.
     #[inline]
-    pub(super) fn route(&self, inner_v6: bool, now: u64) -> Option<Route> {
-        if self.path.esp_alive(now)
+    pub(super) fn judge_entering(&mut self, packet: &[u8], now: u64) -> Result<usize, Discard> {
+        let verdict = match self.side {
+            Side::Gateway => self.gate.inbound(packet, now),
+            Side::Client => self.gate.outbound(packet, now),
+        };
+        self.count(verdict)
+    }
+
+    /// The same for a packet that the tunnel has brought.
+    #[inline]
+    pub(super) fn judge_leaving(&mut self, packet: &[u8], now: u64) -> Result<usize, Discard> {
+        let verdict = match self.side {
+            Side::Gateway => self.gate.outbound(packet, now),
+            Side::Client => self.gate.inbound(packet, now),
+        };
+        self.count(verdict)
+    }
+
+    fn count(&mut self, verdict: Result<usize, Discard>) -> Result<usize, Discard> {
+        verdict.inspect_err(|_| self.traffic.dropped += 1)
+    }
+
+    /// Replaces the rules of the gate.
+    pub(super) fn set_rules(&mut self, revision: u64, rules: &[Rule]) -> Result<(), RuleError> {
+        self.gate.set_rules(revision, rules)
+    }
+
+    /// A valid ESP packet came from `peer`; `probe` if it is one. True when more than the time of
+    /// it has changed.
+    #[inline]
+    pub(super) fn heard_esp(&mut self, peer: &Peer, probe: Option<Probe>, now: u64) -> bool {
+        match &mut self.path.role {
+            Role::Follow(follow) => {
+                let moved = !follow.esp_alive(now) || self.esp.peer.as_ref() != Some(peer);
+                follow.heard_esp(now);
+                self.esp.peer = Some(*peer);
+                if let Some(Probe::Padded { mtu, .. }) = probe {
+                    let least = if self.address6.is_some() {
+                        LEAST_MTU6
+                    } else {
+                        LEAST_MTU4
+                    };
+                    self.path_mtu = mtu.max(least).min(self.mtu);
+                }
+                moved
+            }
+            Role::Lead(lead) => lead.heard(probe, now),
+        }
+    }
+
+    /// How a packet of this IP version goes to the other end now. `oversize`: it is larger than the
+    /// path carries whole. A gateway has it sent in fragments; a client's socket may refuse that, so
+    /// it prefers TLS.
+    #[inline]
+    pub(super) fn route(&self, inner_v6: bool, oversize: bool, now: u64) -> Option<Route> {
+        let over_tls = oversize && self.side == Side::Client && self.conn.is_some();
+        if !over_tls
+            && self.path.esp_alive(now)
             && self.esp.outbound.is_some()
             && let Some(peer) = &self.esp.peer
             && self.path.carries(inner_v6, peer.outer_v6())
@@ -147,7 +229,7 @@ impl Session {
         self.conn.map(|(slot, _)| Route::Tls(slot))
     }
 
-    /// What carries packets to the client, and where they go.
+    /// What carries packets to the other end, and where they go.
     pub(super) fn transport(&self, now: u64) -> (Transport, Option<SocketAddr>) {
         match (self.esp.peer, self.conn) {
             (Some(peer), _) if self.esp.outbound.is_some() && self.path.esp_alive(now) => {
@@ -200,9 +282,9 @@ impl Session {
             .limits
             .idle
             .map(|idle| self.active.saturating_add(idle));
-        let silent = self.path.silent_at().filter(|at| *at > now);
+        let path = self.path.next_look(now);
         let news = self.has_news(now).then(|| self.news_at(now));
-        [idle, silent, news, self.esp.next_expiry()]
+        [idle, path, news, self.esp.next_expiry()]
             .into_iter()
             .flatten()
             .fold(self.limits.expires, u64::min)

@@ -16,6 +16,8 @@ pub(super) struct Table {
     ids: HashMap<u64, usize>,
     addresses: HashMap<IpAddr, usize>,
     spis: HashMap<u32, usize>,
+    /// The session opened last, as long as it lives.
+    newest: Option<usize>,
 }
 
 impl Table {
@@ -45,6 +47,12 @@ impl Table {
         self.spis.get(&spi).copied()
     }
 
+    /// The slot of the session opened last.
+    #[inline]
+    pub(super) fn newest(&self) -> Option<usize> {
+        self.newest
+    }
+
     /// Whether another session than `id` owns one of these addresses.
     pub(super) fn taken(&self, addresses: impl Iterator<Item = IpAddr>, id: u64) -> bool {
         addresses.into_iter().any(|address| {
@@ -59,6 +67,7 @@ impl Table {
         let (id, addresses) = (session.id, session.addresses());
         let slot = self.sessions.insert(session);
         self.ids.insert(id, slot);
+        self.newest = Some(slot);
         self.addresses
             .extend(addresses.map(|address| (address, slot)));
         slot
@@ -68,6 +77,7 @@ impl Table {
     pub(super) fn remove(&mut self, slot: usize) -> Option<Session> {
         let session = self.sessions.try_remove(slot)?;
         self.ids.remove(&session.id);
+        self.newest = self.newest.filter(|newest| *newest != slot);
         for address in session.addresses() {
             self.addresses.remove(&address);
         }

@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use lockgate_dataplane::coalesce::{Coalescer, MAX_SEGMENTS};
+use lockgate_dataplane::discard::Discard;
+use lockgate_dataplane::vnet::VnetHeader;
 use rustix::io::Errno;
 
 use super::counts::{Counts, Failure};
@@ -14,10 +16,11 @@ pub(super) const READ: usize = lockgate_dataplane::vnet::LEN + 65_535;
 /// Most pieces of one write: the header, and what the coalescer glues together.
 const PIECES: usize = 1 + MAX_SEGMENTS;
 
-/// Writes packets for the network, glued together where they are one flow.
+/// Writes packets for the network, glued together where they are one flow. A client edge has no
+/// device until it is given one.
 #[derive(Debug)]
 pub(super) struct Tun {
-    fd: OwnedFd,
+    device: Option<OwnedFd>,
     glue: Coalescer,
     /// Packets taken since the last [`Tun::take_count`].
     taken: u32,
@@ -25,20 +28,34 @@ pub(super) struct Tun {
 
 impl Tun {
     /// `takes_udp`: the kernel accepts UDP super-packets.
-    pub(super) fn new(fd: OwnedFd, takes_udp: bool) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&fd, true)?;
+    pub(super) fn new(device: Option<OwnedFd>, takes_udp: bool) -> io::Result<Self> {
+        if let Some(device) = &device {
+            rustix::io::ioctl_fionbio(device, true)?;
+        }
         let glue = if takes_udp {
             Coalescer::new()
         } else {
             Coalescer::without_udp()
         };
-        Ok(Self { fd, glue, taken: 0 })
+        Ok(Self {
+            device,
+            glue,
+            taken: 0,
+        })
+    }
+
+    /// The device to wait for, if there is one.
+    pub(super) fn device(&self) -> Option<BorrowedFd<'_>> {
+        self.device.as_ref().map(AsFd::as_fd)
     }
 
     /// One vnet header and packet; `None` when there is none at the moment. Fails when the
     /// interface is gone.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        match rustix::io::read(&self.fd, buffer) {
+        let Some(device) = &self.device else {
+            return Ok(None);
+        };
+        match rustix::io::read(device, buffer) {
             Ok(length) => Ok(Some(length)),
             Err(Errno::AGAIN | Errno::INTR | Errno::NOMEM | Errno::NOBUFS) => Ok(None),
             Err(error) => Err(error.into()),
@@ -50,6 +67,9 @@ impl Tun {
     ///
     /// [`flush`]: Self::flush
     pub(super) fn offer(&mut self, buffer: &mut [u8], range: Range<usize>, counts: &mut Counts) {
+        if self.device.is_none() {
+            return counts.discard(Discard::NoTun);
+        }
         self.taken = self.taken.saturating_add(1);
         if !self.glue.offer(buffer, range.clone()) {
             self.flush(buffer, counts);
@@ -67,6 +87,7 @@ impl Tun {
         let Some(group) = self.glue.finish(buffer) else {
             return;
         };
+        let Some(device) = &self.device else { return };
         let mut pieces = [IoSlice::new(&[]); PIECES];
         let mut used = 1;
         if let Some(first) = pieces.first_mut() {
@@ -76,14 +97,18 @@ impl Tun {
             *piece = IoSlice::new(buffer.get(range.clone()).unwrap_or_default());
             used += 1;
         }
-        if rustix::io::writev(&self.fd, pieces.get(..used).unwrap_or_default()).is_err() {
+        if rustix::io::writev(device, pieces.get(..used).unwrap_or_default()).is_err() {
             counts.failure(Failure::TunWrite);
         }
     }
-}
 
-impl AsFd for Tun {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    /// Writes one packet of our own, whose checksums are complete.
+    pub(super) fn write(&self, packet: &[u8], counts: &mut Counts) {
+        let Some(device) = &self.device else { return };
+        let header = VnetHeader::default().encode();
+        let pieces = [IoSlice::new(&header), IoSlice::new(packet)];
+        if rustix::io::writev(device, &pieces).is_err() {
+            counts.failure(Failure::TunWrite);
+        }
     }
 }

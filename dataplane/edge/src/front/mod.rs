@@ -2,7 +2,7 @@
 //!
 //! [`listener`] accepts and asks the [`admission`] desk for a place; [`serve`] brings one
 //! connection through TLS ([`tls`], [`possession`]) and HTTP; [`upgrade`] recognises a request
-//! for the tunnel and [`conversation`] carries its IF-T frames to and from the control plane
+//! for the tunnel and [`crate::conversation`] carries its IF-T frames to and from the control plane
 //! until the data thread takes over; every other request goes through [`request`], which
 //! refuses odd ones and replaces headers nobody outside may set, and [`proxy`] to the control
 //! plane's HTTP server. [`limits`] holds the numbers, [`refusal`] counts why people were turned
@@ -10,7 +10,6 @@
 
 pub mod admission;
 pub mod body;
-pub mod conversation;
 pub mod framing;
 pub mod limits;
 pub mod listener;
@@ -25,6 +24,8 @@ pub mod upgrade;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::conversation::{Terms, Ties};
+use crate::data::Side;
 use crate::link::DataPort;
 use crate::link::directory::Directory;
 use crate::link::uplink::Uplink;
@@ -47,5 +48,28 @@ impl std::fmt::Debug for Front {
         f.debug_struct("Front")
             .field("limits", &self.limits)
             .finish_non_exhaustive()
+    }
+}
+
+impl Front {
+    pub(crate) fn ties(&self) -> Ties {
+        Ties {
+            directory: self.directory.clone(),
+            uplink: self.uplink.clone(),
+            data: self.data.clone(),
+            refusals: self.refusals.clone(),
+        }
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            side: Side::Gateway,
+            frames: self.limits.sign_in_frames,
+            bytes: self.limits.sign_in_bytes,
+            // No frame is larger than what sign-in may send in all.
+            body: self.limits.sign_in_bytes,
+            time: self.limits.sign_in_time(),
+            write_time: self.limits.write_time(),
+        }
     }
 }

@@ -49,6 +49,8 @@ refusals! {
     /// More queued for a client than it may have waiting.
     QueueFull => "front_queue_full",
     WriteStalled => "front_write_stalled",
+    /// Inner packets that a gateway sent before its connection was attached.
+    EarlyData => "client_early_data",
     /// Messages of the data thread the link could not take.
     LinkFull => "link_full",
     /// Connections to the link from a wrong user.

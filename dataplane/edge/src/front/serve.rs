@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use lockgate_dataplane::link::ConnOpened;
+use lockgate_dataplane::link::{ConnOpened, FromEdge};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -26,8 +26,9 @@ use super::proxy::{NoAnswer, Upstream};
 use super::refusal::Refusal;
 use super::request::{self, Facts};
 use super::tls::TlsFacts;
-use super::{Front, conversation, upgrade};
+use super::{Front, tls, upgrade};
 use crate::bootstrap::Role;
+use crate::conversation;
 use crate::lock;
 
 /// Where a connection comes from and where it arrived.
@@ -152,10 +153,19 @@ async fn tunnel(exchange: Arc<Exchange>, granted: Granted) {
     let Some(registered) = front.directory.register() else {
         return;
     };
-    let (front, ends, unread) = (front.clone(), *ends, parts.read_buf.to_vec());
+    let mut opened = granted.opened;
+    opened.conn = registered.conn;
+    opened.exporter = tls::exporter(stream.get_ref().1);
+    let (ties, terms, peer, unread) = (
+        front.ties(),
+        front.terms(),
+        ends.peer,
+        parts.read_buf.to_vec(),
+    );
     let place = exchange.place.clone();
     drop(exchange);
-    conversation::run(front, registered, stream, unread, granted.opened, ends).await;
+    let first = FromEdge::ConnOpened(opened);
+    conversation::run(ties, terms, registered, stream.into(), unread, first, peer).await;
     drop(place);
 }
 

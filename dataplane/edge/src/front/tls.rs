@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use lockgate_dataplane::link::{EXPORTER_LABEL, Secret};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{CommonState, ConnectionCommon, ServerConfig, ServerConnection};
 use serde::Deserialize;
 
 use super::possession::AnyChain;
@@ -93,7 +94,7 @@ impl ByName {
 }
 
 /// X25519MLKEM768 leads the key exchange groups: crate feature `prefer-post-quantum`.
-fn provider() -> CryptoProvider {
+pub(crate) fn provider() -> CryptoProvider {
     aws_lc_rs::default_provider()
 }
 
@@ -151,19 +152,9 @@ pub struct TlsFacts {
 impl TlsFacts {
     pub fn of(connection: &ServerConnection) -> Self {
         Self {
-            version: match connection.protocol_version() {
-                Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-                Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-                _ => "unknown",
-            },
-            cipher: connection
-                .negotiated_cipher_suite()
-                .map(|suite| format!("{:?}", suite.suite()))
-                .unwrap_or_default(),
-            group: connection
-                .negotiated_key_exchange_group()
-                .map(|group| format!("{:?}", group.name()))
-                .unwrap_or_default(),
+            version: version(connection),
+            cipher: cipher(connection),
+            group: group(connection),
             server_name: connection
                 .server_name()
                 .unwrap_or_default()
@@ -176,6 +167,39 @@ impl TlsFacts {
                 .collect(),
         }
     }
+}
+
+/// The negotiated version, as logs name it.
+pub(crate) fn version(connection: &CommonState) -> &'static str {
+    match connection.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "unknown",
+    }
+}
+
+/// The negotiated cipher suite.
+pub(crate) fn cipher(connection: &CommonState) -> String {
+    connection
+        .negotiated_cipher_suite()
+        .map(|suite| format!("{:?}", suite.suite()))
+        .unwrap_or_default()
+}
+
+/// The negotiated key exchange group.
+pub(crate) fn group(connection: &CommonState) -> String {
+    connection
+        .negotiated_key_exchange_group()
+        .map(|group| format!("{:?}", group.name()))
+        .unwrap_or_default()
+}
+
+/// What resumptions sign of this connection ([`EXPORTER_LABEL`], no context, 32 bytes); empty
+/// when TLS has none to give.
+pub(crate) fn exporter<D>(connection: &ConnectionCommon<D>) -> Secret {
+    connection
+        .export_keying_material(vec![0; 32], EXPORTER_LABEL, None)
+        .map_or_else(|_| Secret(Vec::new()), Secret)
 }
 
 #[cfg(test)]

@@ -47,7 +47,8 @@ pub fn switching() -> Response<Answer> {
     response
 }
 
-/// What the control plane learns about the connection; `conn` is still to be filled in.
+/// What the control plane learns about the connection; `conn` and `exporter` are still to be
+/// filled in.
 pub fn facts<B>(
     request: &Request<B>,
     peer: SocketAddr,
@@ -87,6 +88,7 @@ pub fn facts<B>(
             .unwrap_or_default(),
         user_agent: text(header::USER_AGENT),
         cookie: Secret(cookies.join(&b"; "[..])),
+        exporter: Secret(Vec::new()),
     })
 }
 

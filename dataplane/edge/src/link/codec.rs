@@ -16,6 +16,8 @@ pub enum LinkError {
     Message,
     /// A message of ours does not fit a record.
     TooLarge,
+    /// A descriptor is missing, left over or of the wrong kind; which, and of what message.
+    Descriptor(&'static str),
 }
 
 impl std::fmt::Display for LinkError {
@@ -25,6 +27,7 @@ impl std::fmt::Display for LinkError {
             Self::Length(length) => write!(f, "a record declares {length} bytes"),
             Self::Message => f.write_str("a record is no message of this version"),
             Self::TooLarge => f.write_str("a message does not fit a record"),
+            Self::Descriptor(what) => f.write_str(what),
         }
     }
 }

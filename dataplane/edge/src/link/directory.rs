@@ -78,6 +78,26 @@ struct State {
     entries: HashMap<u64, Entry>,
 }
 
+impl State {
+    fn enter(&mut self, conn: u64) -> Registered {
+        let (sender, commands) = mpsc::unbounded_channel();
+        let queued = Arc::new(AtomicUsize::new(0));
+        self.entries.insert(
+            conn,
+            Entry {
+                commands: sender,
+                queued: queued.clone(),
+            },
+        );
+        Registered {
+            conn,
+            epoch: self.epoch,
+            commands,
+            queued,
+        }
+    }
+}
+
 /// Shared by the link and the front.
 #[derive(Debug)]
 pub struct Directory {
@@ -131,6 +151,11 @@ impl Directory {
             .is_ok_and(|up| up.is_ok())
     }
 
+    /// Whether there is a link, and every change of that.
+    pub fn link(&self) -> watch::Receiver<bool> {
+        self.link.subscribe()
+    }
+
     /// Gives a new connection its number; `None` when there is no link.
     pub fn register(&self) -> Option<Registered> {
         let mut state = lock(&self.state);
@@ -138,22 +163,18 @@ impl Directory {
             return None;
         }
         state.last_conn += 1;
-        let (conn, epoch) = (state.last_conn, state.epoch);
-        let (sender, commands) = mpsc::unbounded_channel();
-        let queued = Arc::new(AtomicUsize::new(0));
-        state.entries.insert(
-            conn,
-            Entry {
-                commands: sender,
-                queued: queued.clone(),
-            },
-        );
-        Some(Registered {
-            conn,
-            epoch,
-            commands,
-            queued,
-        })
+        let conn = state.last_conn;
+        Some(state.enter(conn))
+    }
+
+    /// Enters a connection whose number the control plane chose; `None` when that number is in
+    /// use or there is no link.
+    pub fn register_as(&self, conn: u64) -> Option<Registered> {
+        let mut state = lock(&self.state);
+        if state.epoch == 0 || state.entries.contains_key(&conn) {
+            return None;
+        }
+        Some(state.enter(conn))
     }
 
     /// The connection has ended.
@@ -257,6 +278,18 @@ mod tests {
         let first = directory.register().unwrap().conn;
         assert!(first > 1 << 20);
         assert_eq!(directory.register().unwrap().conn, first + 1);
+    }
+
+    #[test]
+    fn a_chosen_number_is_taken_once_at_a_time() {
+        let directory = Directory::new(1000, Arc::default());
+        assert!(directory.register_as(7).is_none(), "there is no link");
+        directory.link_up();
+        let first = directory.register_as(7).unwrap();
+        assert_eq!(first.conn, 7);
+        assert!(directory.register_as(7).is_none());
+        directory.forget(7);
+        assert!(directory.register_as(7).is_some());
     }
 
     #[tokio::test]

@@ -1,8 +1,10 @@
 //! The edge's end of the link to the control plane.
 //!
-//! [`codec`] cuts and builds records; [`uplink`] is the bounded queue of everything that goes up;
+//! [`codec`] cuts and builds records; [`receive`] reads their bytes, and the descriptors that a
+//! client's service sends with them; [`uplink`] is the bounded queue of everything that goes up;
 //! [`directory`] knows the IF-T connections the front still owns and which link they belong to;
-//! [`server`] accepts the control plane, answers `hello` and hands each message to its owner.
+//! [`server`] accepts the control plane and answers `hello`; [`dispatch`] hands each message to
+//! its owner.
 //!
 //! Every link that said `hello` has an *epoch*. A connection belongs to the epoch it was
 //! announced in: when the link drops it is closed, and nothing of it reaches a later link.
@@ -11,6 +13,8 @@
 
 pub mod codec;
 pub mod directory;
+mod dispatch;
+pub mod receive;
 pub mod server;
 pub mod uplink;
 

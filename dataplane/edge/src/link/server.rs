@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use lockgate_dataplane::link::{FromEdge, ToEdge, VERSION};
 use tokio::io::{AsyncWriteExt, BufWriter};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::DataPort;
 use super::codec::{LinkError, encode, read_message};
-use super::directory::{Command, Directory};
+use super::directory::Directory;
+use super::dispatch::dispatch;
+use super::receive::{self, Receiver};
 use super::uplink::{Kept, Outgoing};
+use crate::client::Client;
 use crate::data::ToData;
 use crate::front::refusal::{Refusal, Refusals};
 use crate::log;
@@ -34,6 +37,8 @@ pub struct LinkServer {
     pub edge: u64,
     pub directory: Arc<Directory>,
     pub data: Arc<dyn DataPort>,
+    /// In a client edge, who dials; without, messages for a client edge end the link.
+    pub client: Option<Arc<Client>>,
     pub outgoing: Outgoing,
     pub refusals: Arc<Refusals>,
 }
@@ -66,7 +71,12 @@ impl LinkServer {
                 Some(stream) => stream,
                 None => self.wait_for_peer(&mut kept).await,
             };
-            let (mut reader, mut writer) = stream.into_split();
+            let (reader, mut writer) = stream.into_split();
+            let descriptors = match self.client {
+                Some(_) => receive::DESCRIPTORS,
+                None => 0,
+            };
+            let mut reader = Receiver::new(reader, descriptors);
             if let Err(problem) = self.greet(&mut reader, &mut writer).await {
                 log::warning(
                     "link-refused",
@@ -91,7 +101,7 @@ impl LinkServer {
                 Lost::Silent => format!("no message for {} s", SILENCE.as_secs()),
                 Lost::Overflow => "the control plane reads too slowly".to_owned(),
                 Lost::Failed(problem) => {
-                    if !matches!(problem, LinkError::Io(_)) {
+                    if !matches!(&problem, LinkError::Io(io) if !receive::is_refusal(io)) {
                         self.refusals.count(Refusal::LinkBadRecord);
                     }
                     problem.to_string()
@@ -121,7 +131,7 @@ impl LinkServer {
 
     async fn greet(
         &self,
-        reader: &mut OwnedReadHalf,
+        reader: &mut Receiver,
         writer: &mut OwnedWriteHalf,
     ) -> Result<(), LinkError> {
         let late = || LinkError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
@@ -139,6 +149,7 @@ impl LinkServer {
             }
             _ => return Err(LinkError::Message),
         }
+        reader.descriptors().none_left()?;
         let (reply, sessions) = oneshot::channel();
         self.data.send(ToData::ReportSessions(reply));
         let sessions = timeout(GREETING, sessions)
@@ -160,7 +171,7 @@ impl LinkServer {
         &mut self,
         epoch: u64,
         kept: &mut Kept,
-        mut reader: OwnedReadHalf,
+        mut reader: Receiver,
         writer: OwnedWriteHalf,
     ) -> Lost {
         let Self {
@@ -168,6 +179,7 @@ impl LinkServer {
             control_uid,
             directory,
             data,
+            client,
             outgoing,
             refusals,
             ..
@@ -177,7 +189,14 @@ impl LinkServer {
                 match timeout(SILENCE, read_message(&mut reader)).await {
                     Err(_) => return Lost::Silent,
                     Ok(Ok(Some(message))) => {
-                        if let Err(problem) = dispatch(directory, data.as_ref(), message) {
+                        let descriptors = reader.descriptors();
+                        if let Err(problem) = dispatch(
+                            directory,
+                            data.as_ref(),
+                            client.as_ref(),
+                            descriptors,
+                            message,
+                        ) {
                             return Lost::Failed(problem);
                         }
                     }
@@ -303,127 +322,5 @@ async fn write(
     match timeout(WRITE, writer.write_all(&record)).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-    }
-}
-
-/// Hands a message to its owner: the front for connections it still has, else the data thread.
-fn dispatch(directory: &Directory, data: &dyn DataPort, message: ToEdge) -> Result<(), LinkError> {
-    match message {
-        // Said once, at the start.
-        ToEdge::Hello { .. } => return Err(LinkError::Message),
-        ToEdge::Keepalive {} => {}
-        ToEdge::Frame {
-            conn,
-            vendor,
-            kind,
-            body,
-        } => {
-            if let Err(Command::Frame { vendor, kind, body }) =
-                directory.command(conn, Command::Frame { vendor, kind, body })
-            {
-                data.send(ToData::Link(ToEdge::Frame {
-                    conn,
-                    vendor,
-                    kind,
-                    body,
-                }));
-            }
-        }
-        ToEdge::CloseConn { conn } => {
-            if directory.command(conn, Command::Close).is_err() {
-                data.send(ToData::Link(ToEdge::CloseConn { conn }));
-            }
-        }
-        ToEdge::Attach { conn, session } => {
-            // Not ours: it ended, which `conn_closed` says, or was attached before.
-            if directory.owns(conn) {
-                // The data thread must know before the connection or its frames can reach it.
-                data.send(ToData::Link(ToEdge::Attach { conn, session }));
-                if directory
-                    .command(conn, Command::Attach { session })
-                    .is_err()
-                {
-                    data.send(ToData::Link(ToEdge::CloseConn { conn }));
-                }
-            }
-        }
-        other => data.send(ToData::Link(other)),
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-    use super::*;
-    use std::sync::Mutex;
-
-    #[derive(Default)]
-    struct Recorder(Mutex<Vec<String>>);
-
-    impl DataPort for Recorder {
-        fn send(&self, order: ToData) {
-            let text = match order {
-                ToData::Link(message) => format!("{message:?}"),
-                other => format!("{other:?}"),
-            };
-            crate::lock(&self.0).push(text);
-        }
-    }
-
-    #[tokio::test]
-    async fn messages_go_to_the_owner_of_the_connection() {
-        let directory = Directory::new(1000, Arc::default());
-        directory.link_up();
-        let mut mine = directory.register().unwrap();
-        let data = Recorder::default();
-        let conn = mine.conn;
-        let frame = |conn| ToEdge::Frame {
-            conn,
-            vendor: 1,
-            kind: 2,
-            body: vec![],
-        };
-        dispatch(&directory, &data, frame(conn)).unwrap();
-        assert!(matches!(mine.next().await, Command::Frame { .. }));
-        assert!(crate::lock(&data.0).is_empty());
-        dispatch(&directory, &data, ToEdge::Attach { conn, session: 5 }).unwrap();
-        dispatch(&directory, &data, frame(conn)).unwrap();
-        dispatch(&directory, &data, ToEdge::CloseConn { conn }).unwrap();
-        dispatch(
-            &directory,
-            &data,
-            ToEdge::Attach {
-                conn: 99,
-                session: 5,
-            },
-        )
-        .unwrap();
-        assert!(matches!(mine.next().await, Command::Attach { session: 5 }));
-        let sent = crate::lock(&data.0).clone();
-        let starts: Vec<_> = sent
-            .iter()
-            .map(|text| text.split([' ', '{']).next().unwrap())
-            .collect();
-        assert_eq!(starts, ["Attach", "Frame", "CloseConn"]);
-        assert!(dispatch(&directory, &data, ToEdge::Hello { version: VERSION }).is_err());
-    }
-
-    #[tokio::test]
-    async fn an_attach_that_comes_too_late_is_taken_back() {
-        let directory = Directory::new(1000, Arc::default());
-        directory.link_up();
-        let mine = directory.register().unwrap();
-        let conn = mine.conn;
-        assert!(!mine.close());
-        let data = Recorder::default();
-        dispatch(&directory, &data, ToEdge::Attach { conn, session: 5 }).unwrap();
-        assert_eq!(crate::lock(&data.0).len(), 2);
-        assert!(
-            crate::lock(&data.0)
-                .last()
-                .unwrap()
-                .starts_with("CloseConn")
-        );
     }
 }

@@ -232,6 +232,8 @@ fn units(message: &FromEdge) -> u32 {
                 + opened.host.len()
                 + opened.user_agent.len()
         }
+        FromEdge::Dialed(dialed) => dialed.certificates.iter().map(|der| der.len()).sum(),
+        FromEdge::DialFailed { certificates, .. } => certificates.iter().map(|der| der.len()).sum(),
         _ => 0,
     };
     u32::try_from(bytes / 1024 + 1)

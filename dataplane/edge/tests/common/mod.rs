@@ -6,7 +6,12 @@
     clippy::indexing_slicing
 )]
 
+pub mod client;
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,7 +34,9 @@ use lockgate_edge::link::uplink::{self, Uplink};
 use lockgate_edge::link::{DataPort, codec};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest,
+};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -59,6 +66,7 @@ pub struct FakeData {
     pub orders: Mutex<Vec<String>>,
     pub adopted: Mutex<Vec<Adopted>>,
     pub sessions: Mutex<Vec<SessionState>>,
+    pub ports: Mutex<Vec<std::net::UdpSocket>>,
 }
 
 impl DataPort for FakeData {
@@ -72,6 +80,11 @@ impl DataPort for FakeData {
             ToData::ReportSessions(reply) => {
                 let _ = reply.send(self.sessions.lock().unwrap().clone());
                 "ReportSessions".to_owned()
+            }
+            ToData::Tun { takes_udp, .. } => format!("Tun {takes_udp}"),
+            ToData::Port { session, socket } => {
+                self.ports.lock().unwrap().push(socket);
+                format!("Port {session}")
             }
             other => format!("{other:?}"),
         };
@@ -116,6 +129,16 @@ impl Default for Options {
 
 impl Edge {
     pub async fn start(options: Options) -> Self {
+        let data = Arc::new(FakeData::default());
+        Self::start_with(options, data.clone(), |_| data).await
+    }
+
+    /// With the data thread that `start` makes; `fake` sees nothing of it.
+    pub async fn start_with(
+        options: Options,
+        fake: Arc<FakeData>,
+        start: impl FnOnce(Uplink) -> Arc<dyn DataPort>,
+    ) -> Self {
         let Options {
             limits,
             client_certificates,
@@ -132,15 +155,16 @@ impl Edge {
         )
         .unwrap();
         let refusals = Arc::new(Refusals::default());
-        let data = Arc::new(FakeData::default());
         let directory = Arc::new(Directory::new(limits.queue_bytes, refusals.clone()));
         let (uplink, outgoing) = uplink::channel(refusals.clone());
+        let data = start(uplink.clone());
         let link = LinkServer {
             listener: UnixListener::bind(&link_socket).unwrap(),
             control_uid: rustix::process::getuid().as_raw(),
             edge: 7,
             directory: directory.clone(),
             data: data.clone(),
+            client: None,
             outgoing,
             refusals: refusals.clone(),
         };
@@ -168,7 +192,7 @@ impl Edge {
         Self {
             address: addresses[0],
             admin: addresses[1],
-            data,
+            data: fake,
             refusals,
             admission,
             directory,
@@ -310,6 +334,31 @@ impl Control {
         self.stream.write_all(&record).await.unwrap();
     }
 
+    /// Sends a message with descriptors on its first byte.
+    pub async fn send_with(&mut self, message: &ToEdge, descriptors: &[BorrowedFd<'_>]) {
+        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+        let record = codec::encode(message).unwrap();
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(32))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)));
+        }
+        self.stream.writable().await.unwrap();
+        let sent = self.stream.try_io(Interest::WRITABLE, || {
+            let slices = [IoSlice::new(&record)];
+            Ok(sendmsg(
+                &self.stream,
+                &slices,
+                &mut control,
+                SendFlags::empty(),
+            )?)
+        });
+        self.stream
+            .write_all(&record[sent.unwrap()..])
+            .await
+            .unwrap();
+    }
+
     /// The next message; `None` when the edge closed the link.
     pub async fn try_next(&mut self) -> Option<FromEdge> {
         soon(async {
@@ -357,7 +406,7 @@ pub fn frame(vendor: u32, kind: u32, sequence: u32, body: &[u8]) -> Vec<u8> {
 
 /// Writes and flushes: without, tokio-rustls may keep the last bytes to itself. The other side may
 /// close meanwhile; what it answers is what counts.
-pub async fn say(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) {
+pub async fn say(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
     soon(async {
         if stream.write_all(bytes).await.is_ok() {
             let _ = stream.flush().await;
@@ -366,7 +415,7 @@ pub async fn say(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) {
     .await;
 }
 
-pub async fn read_head(stream: &mut TlsStream<TcpStream>) -> String {
+pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     soon(async {
         while !head.ends_with(b"\r\n\r\n") {
@@ -378,14 +427,14 @@ pub async fn read_head(stream: &mut TlsStream<TcpStream>) -> String {
 }
 
 /// The plaintext of one TLS record: rustls keeps records apart until they are read.
-pub async fn read_record(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
+pub async fn read_record(stream: &mut (impl AsyncBufRead + Unpin)) -> Vec<u8> {
     let record = soon(stream.fill_buf()).await.unwrap().to_vec();
     stream.consume(record.len());
     record
 }
 
 /// Everything until the other side closes, whether it says goodbye or not.
-pub async fn read_all(stream: &mut TlsStream<TcpStream>) -> String {
+pub async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     soon(async {
@@ -411,4 +460,22 @@ pub fn client_identity() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["alice.test".to_owned()]).unwrap();
     let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
     (made.cert.der().clone(), key)
+}
+
+/// The fields of /proc/PID/status, of the process or of one of its threads.
+pub fn status(path: &std::path::Path) -> std::collections::HashMap<String, String> {
+    std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+pub fn assert_confined(fields: &std::collections::HashMap<String, String>) {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(fields[set], "0000000000000000", "{set}");
+    }
+    assert_eq!(fields["NoNewPrivs"], "1");
+    assert_eq!(fields["Seccomp"], "2");
 }

@@ -1,10 +1,16 @@
 //! What a client can make the gateway hold or do, and where that ends.
 
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use lockgate_dataplane::if_t::encode_header;
 use lockgate_dataplane::link::{FromEdge, ToEdge};
-use lockgate_edge::data::ToData;
+use lockgate_dataplane::vnet::VnetHeader;
+use lockgate_edge::data::{Adopted, Side, ToData};
 
-use crate::gateway::{Gateway, SESSION, Settings};
+use crate::gateway::{Edge, Gateway, IDENTITY, SESSION, Settings};
 use crate::packets::{CLIENT4, HOST4, udp};
 
 fn cause(gateway: &Gateway) -> String {
@@ -71,6 +77,66 @@ fn a_slow_reader_loses_packets_and_nobody_else_does() {
     assert!(kinds.len() - 1 < sent, "and something was lost");
     gateway.put(&packet);
     assert_eq!(client.frame().body, packet);
+}
+
+#[test]
+fn a_client_stops_reading_its_tun_instead_of_dropping() {
+    let clock = Arc::new(AtomicU64::new(1_000_000));
+    let client = Edge::start(Side::Client, vec![], &clock);
+    client.open(Settings::default());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut there, _) = listener.accept().unwrap();
+    let server = std::thread::spawn(move || {
+        let mut tls = rustls::ServerConnection::new(Arc::clone(&IDENTITY.server)).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut there).unwrap();
+        }
+        rustls::StreamOwned::new(tls, there)
+    });
+    let name = "gw.test".try_into().unwrap();
+    let mut tls = rustls::ClientConnection::new(Arc::clone(&IDENTITY.client), name).unwrap();
+    while tls.is_handshaking() {
+        tls.complete_io(&mut here).unwrap();
+    }
+    client.order(ToEdge::Attach {
+        conn: 9,
+        session: SESSION,
+    });
+    let peer = here.peer_addr().unwrap();
+    client.handle.send(ToData::Adopt(Box::new(Adopted {
+        conn: 9,
+        session: SESSION,
+        stream: here,
+        tls: tls.into(),
+        leftover: Vec::new(),
+        sequence: 0,
+        peer,
+    })));
+    client.sync();
+    let mut bytes = VnetHeader::default().encode().to_vec();
+    bytes.extend(udp(CLIENT4, HOST4, &[7; 1300]));
+    client.tun.set_nonblocking(true).unwrap();
+    let (mut sent, mut refused) = (0, 0);
+    while refused < 20 {
+        match client.tun.send(&bytes) {
+            Ok(_) => (sent, refused) = (sent + 1, 0),
+            Err(_) => {
+                refused += 1;
+                client.sync();
+            }
+        }
+        assert!(sent < 100_000, "it never stops reading");
+    }
+    let mut server = server.join().unwrap();
+    let mut frame = vec![0; 16 + bytes.len() - VnetHeader::LEN];
+    for _ in 0..sent {
+        server.read_exact(&mut frame).unwrap();
+        assert_eq!(frame[16..], bytes[VnetHeader::LEN..]);
+    }
+    assert_eq!(client.counter("queue-full"), 0);
+    client.tun.send(&bytes).unwrap();
+    server.read_exact(&mut frame).unwrap();
 }
 
 #[test]

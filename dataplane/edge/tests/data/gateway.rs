@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use lockgate_dataplane::link::{FromEdge, Rule, Sa, Secret, SessionState, Suite, ToEdge};
 use lockgate_dataplane::vnet::VnetHeader;
-use lockgate_edge::data::{Adopted, Clock, DataConfig, DataHandle, ToData, spawn};
+use lockgate_edge::data::{Adopted, Clock, DataConfig, DataHandle, Side, ToData, spawn};
 use rustls::pki_types::PrivateKeyDer;
 
 use crate::client::Client;
@@ -28,18 +28,31 @@ impl Clock for HandTurned {
     }
 }
 
-pub struct Gateway {
+/// One data thread and the other ends of what it holds.
+pub struct Edge {
     pub handle: DataHandle,
     thread: Option<JoinHandle<std::io::Result<()>>>,
-    tun: UnixDatagram,
-    pub udp: SocketAddr,
+    pub tun: UnixDatagram,
     news: Receiver<FromEdge>,
-    clock: Arc<AtomicU64>,
+    pub clock: Arc<AtomicU64>,
+}
+
+pub struct Gateway {
+    edge: Edge,
+    pub udp: SocketAddr,
     next_conn: u64,
 }
 
+impl std::ops::Deref for Gateway {
+    type Target = Edge;
+
+    fn deref(&self) -> &Edge {
+        &self.edge
+    }
+}
+
 pub struct Identity {
-    server: Arc<rustls::ServerConfig>,
+    pub server: Arc<rustls::ServerConfig>,
     pub client: Arc<rustls::ClientConfig>,
 }
 
@@ -125,31 +138,39 @@ pub fn sa(spi: u32, key: u8) -> Sa {
     }
 }
 
-impl Gateway {
-    pub fn start() -> Self {
+impl Edge {
+    /// A client gets its TUN by an order, as in life.
+    pub fn start(side: Side, udp: Vec<UdpSocket>, clock: &Arc<AtomicU64>) -> Self {
         let (inside, tun) = UnixDatagram::pair().unwrap();
         tun.set_read_timeout(Some(DEADLINE)).unwrap();
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let udp = socket.local_addr().unwrap();
-        let clock = Arc::new(AtomicU64::new(1_000_000));
         let (up, news) = channel();
+        let inside = OwnedFd::from(inside);
+        let (given, later) = match side {
+            Side::Gateway => (Some(inside), None),
+            Side::Client => (None, Some(inside)),
+        };
         let config = DataConfig {
-            tun: OwnedFd::from(inside),
+            side,
+            tun: given,
             tun_takes_udp: true,
-            udp: vec![socket],
+            udp,
             reserved: Arc::new([]),
-            clock: Box::new(HandTurned(Arc::clone(&clock))),
+            clock: Box::new(HandTurned(Arc::clone(clock))),
         };
         let (handle, thread) = spawn(config, move |message| drop(up.send(message))).unwrap();
         handle.send(ToData::LinkUp);
+        if let Some(fd) = later {
+            handle.send(ToData::Tun {
+                fd,
+                takes_udp: true,
+            });
+        }
         Self {
             handle,
             thread: Some(thread),
             tun,
-            udp,
             news,
-            clock,
-            next_conn: 100,
+            clock: Arc::clone(clock),
         }
     }
 
@@ -194,80 +215,20 @@ impl Gateway {
         });
     }
 
-    /// A TLS connection that the front would hold now: handshake done, not handed over.
-    pub fn connect(&mut self) -> (Client, Adopted) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let client = std::thread::spawn(move || Client::connect(stream));
-        let (mut stream, peer) = listener.accept().unwrap();
-        let mut tls = rustls::ServerConnection::new(Arc::clone(&IDENTITY.server)).unwrap();
-        while tls.is_handshaking() {
-            tls.complete_io(&mut stream).unwrap();
-        }
-        stream.set_nonblocking(true).unwrap();
-        self.next_conn += 1;
-        let conn = self.next_conn;
-        let client = client.join().unwrap();
-        (
-            client,
-            Adopted {
-                conn,
-                session: SESSION,
-                stream,
-                tls,
-                leftover: Vec::new(),
-                sequence: 500,
-                peer,
-            },
-        )
-    }
-
-    /// Binds a connection to the session and hands it over; ends its configuration.
-    pub fn attach(&self, adopted: Adopted) {
-        let (conn, session) = (adopted.conn, adopted.session);
-        self.order(ToEdge::Attach { conn, session });
-        self.frame(conn, 0x8f, &[0; 4]);
-        self.handle.send(ToData::Adopt(Box::new(adopted)));
-    }
-
-    pub fn frame(&self, conn: u64, kind: u32, body: &[u8]) {
-        self.order(ToEdge::Frame {
-            conn,
-            vendor: 0xa4c,
-            kind,
-            body: body.to_vec(),
-        });
-    }
-
-    /// A session on TLS, its client past the configuration. Returns the connection's id as well.
-    pub fn on_tls(&mut self, settings: Settings) -> (Client, u64) {
-        self.open(settings);
-        let (mut client, adopted) = self.connect();
-        let conn = adopted.conn;
-        self.attach(adopted);
-        assert_eq!(client.frame().kind, 0x8f);
-        self.sync();
-        (client, conn)
-    }
-
-    /// A session on ESP. The client seals with `sa(0x1001, 1)`, the gateway with `sa(0x2001, 2)`.
-    pub fn on_esp(&mut self, settings: Settings) -> (Client, u64) {
-        let (mut client, conn) = self.on_tls(settings);
-        self.install_out(1, sa(0x2001, 2));
-        client.install(&sa(0x1001, 1), &sa(0x2001, 2));
-        client.probe(self.udp);
-        assert_eq!(client.esp().unwrap(), [0]);
-        (client, conn)
-    }
-
     /// Turns the clock and lets the thread see it.
     pub fn advance(&self, ms: u64) {
         self.clock.fetch_add(ms, Ordering::SeqCst);
         self.sync();
     }
 
-    /// Waits until everything ordered before has been applied and what is due has been done.
+    /// Waits until everything ordered before has been applied, what is due has been done, and what
+    /// had come to the sockets and the TUN has had its turn.
     pub fn sync(&self) {
+        // A turn applies 64 orders at most, so the last of these is applied in a turn that began
+        // after the call.
+        for _ in 0..64 {
+            self.order(ToEdge::Keepalive {});
+        }
         self.sessions();
     }
 
@@ -297,15 +258,24 @@ impl Gateway {
 
     /// The next packet written to the TUN.
     pub fn take(&self) -> (VnetHeader, Vec<u8>) {
+        self.receive().expect("no packet came out of the TUN")
+    }
+
+    fn receive(&self) -> std::io::Result<(VnetHeader, Vec<u8>)> {
         let mut bytes = vec![0; 70_000];
-        let length = self
-            .tun
-            .recv(&mut bytes)
-            .expect("no packet came out of the TUN");
-        (
+        let length = self.tun.recv(&mut bytes)?;
+        Ok((
             VnetHeader::parse(&bytes).unwrap(),
             bytes[VnetHeader::LEN..length].to_vec(),
-        )
+        ))
+    }
+
+    /// The next packet written to the TUN, if one has been.
+    pub fn try_take(&self) -> Option<Vec<u8>> {
+        self.tun.set_nonblocking(true).unwrap();
+        let taken = self.receive().ok();
+        self.tun.set_nonblocking(false).unwrap();
+        taken.map(|(_, packet)| packet)
     }
 
     /// Nothing has been written to the TUN.
@@ -366,9 +336,91 @@ impl Gateway {
             assert!(Instant::now() < end, "{name} is not {value}");
         }
     }
+
+    /// Binds a connection to the session and hands it over; ends its configuration.
+    pub fn attach(&self, adopted: Adopted) {
+        let (conn, session) = (adopted.conn, adopted.session);
+        self.order(ToEdge::Attach { conn, session });
+        self.frame(conn, 0x8f, &[0; 4]);
+        self.handle.send(ToData::Adopt(Box::new(adopted)));
+    }
+
+    pub fn frame(&self, conn: u64, kind: u32, body: &[u8]) {
+        self.order(ToEdge::Frame {
+            conn,
+            vendor: 0xa4c,
+            kind,
+            body: body.to_vec(),
+        });
+    }
 }
 
-impl Drop for Gateway {
+impl Gateway {
+    pub fn start() -> Self {
+        Self::start_at("127.0.0.1:0", &Arc::new(AtomicU64::new(1_000_000)))
+    }
+
+    pub fn start_at(address: &str, clock: &Arc<AtomicU64>) -> Self {
+        let socket = UdpSocket::bind(address).unwrap();
+        let udp = socket.local_addr().unwrap();
+        Self {
+            edge: Edge::start(Side::Gateway, vec![socket], clock),
+            udp,
+            next_conn: 100,
+        }
+    }
+
+    /// A TLS connection that the front would hold now: handshake done, not handed over.
+    pub fn connect(&mut self) -> (Client, Adopted) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let client = std::thread::spawn(move || Client::connect(stream));
+        let (mut stream, peer) = listener.accept().unwrap();
+        let mut tls = rustls::ServerConnection::new(Arc::clone(&IDENTITY.server)).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream).unwrap();
+        }
+        stream.set_nonblocking(true).unwrap();
+        self.next_conn += 1;
+        let conn = self.next_conn;
+        let client = client.join().unwrap();
+        (
+            client,
+            Adopted {
+                conn,
+                session: SESSION,
+                stream,
+                tls: tls.into(),
+                leftover: Vec::new(),
+                sequence: 500,
+                peer,
+            },
+        )
+    }
+
+    /// A session on TLS, its client past the configuration. Returns the connection's id as well.
+    pub fn on_tls(&mut self, settings: Settings) -> (Client, u64) {
+        self.open(settings);
+        let (mut client, adopted) = self.connect();
+        let conn = adopted.conn;
+        self.attach(adopted);
+        assert_eq!(client.frame().kind, 0x8f);
+        self.sync();
+        (client, conn)
+    }
+
+    /// A session on ESP. The client seals with `sa(0x1001, 1)`, the gateway with `sa(0x2001, 2)`.
+    pub fn on_esp(&mut self, settings: Settings) -> (Client, u64) {
+        let (mut client, conn) = self.on_tls(settings);
+        self.install_out(1, sa(0x2001, 2));
+        client.install(&sa(0x1001, 1), &sa(0x2001, 2));
+        client.probe(self.udp);
+        assert_eq!(client.esp().unwrap(), [0]);
+        (client, conn)
+    }
+}
+
+impl Drop for Edge {
     fn drop(&mut self) {
         self.handle.send(ToData::Shutdown);
         let ended = self.thread.take().unwrap().join();

@@ -2,10 +2,12 @@
 //! socket pair in place of the TUN.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod both;
 mod bounds;
 mod client;
 mod ends;
 mod gateway;
 mod packets;
+mod pair;
 mod paths;
 mod transfer;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lockgate_dataplane::checksum::Sum;
+use lockgate_dataplane::vnet::{GSO_TCPV4, NEEDS_CSUM, VnetHeader};
 
 /// Inner addresses of the session under test and of a host behind the gateway.
 pub const CLIENT4: &str = "10.88.0.10:4000";
@@ -81,6 +82,26 @@ pub fn tcp(
     ip(source.ip(), destination.ip(), 6, &segment)
 }
 
+/// A TCP super-packet of `pieces` segments of `mss` bytes as the kernel hands it over.
+pub fn super_packet_between(
+    source: &str,
+    destination: &str,
+    pieces: usize,
+    mss: usize,
+) -> (VnetHeader, Vec<u8>, Vec<u8>) {
+    let payload: Vec<u8> = (0..pieces * mss).map(|byte| (byte % 251) as u8).collect();
+    let packet = tcp(source, destination, 5000, &payload, true);
+    let header = VnetHeader {
+        flags: NEEDS_CSUM,
+        gso_type: GSO_TCPV4,
+        hdr_len: 40,
+        gso_size: mss as u16,
+        csum_start: 20,
+        csum_offset: 16,
+    };
+    (header, packet, payload)
+}
+
 /// A SYN with an MSS option.
 pub fn syn(source: &str, destination: &str, mss: u16) -> Vec<u8> {
     let [high, low] = mss.to_be_bytes();
@@ -98,6 +119,14 @@ pub fn syn(source: &str, destination: &str, mss: u16) -> Vec<u8> {
         .checksum();
     packet[header + 16..header + 18].copy_from_slice(&checksum);
     packet
+}
+
+/// Takes "don't fragment" off an IPv4 packet.
+pub fn may_be_cut(packet: &mut [u8]) {
+    packet[6] = 0;
+    packet[10..12].fill(0);
+    let checksum = Sum::default().bytes(&packet[..20]).checksum();
+    packet[10..12].copy_from_slice(&checksum);
 }
 
 /// Whether the transport checksum of a packet without options or extension headers holds.

@@ -3,7 +3,7 @@
 use lockgate_dataplane::link::{FromEdge, ToEdge, Transport};
 
 use crate::gateway::{Gateway, SESSION, Settings, allow, sa};
-use crate::packets::{CLIENT4, CLIENT6, HOST4, HOST6, udp};
+use crate::packets::{CLIENT4, CLIENT6, HOST4, HOST6, may_be_cut, syn, udp};
 
 #[test]
 fn an_early_probe_is_answered_when_the_keys_come() {
@@ -278,4 +278,117 @@ fn a_session_cannot_take_what_belongs_to_another() {
     let back = udp(HOST4, CLIENT4, b"answer");
     gateway.put(&back);
     assert_eq!(client.frame().body, back);
+}
+
+/// A padded probe of `length` bytes that says that its sender's MTU is `mtu`.
+fn padded(length: usize, mtu: u16) -> Vec<u8> {
+    let mut payload = vec![0; length];
+    let [high, low] = mtu.to_be_bytes();
+    payload[1..4].copy_from_slice(&[1, high, low]);
+    payload
+}
+
+#[test]
+fn padded_probes_come_back_and_set_the_segment_size() {
+    for (address6, least) in [(Settings::default().address6, 1280), (vec![], 576)] {
+        let mut gateway = Gateway::start();
+        let (mut client, _) = gateway.on_esp(Settings {
+            address6,
+            ..Settings::default()
+        });
+        for (length, mtu, expected) in [
+            (1400, 1400, 1400),
+            (1390, 1350, 1350),
+            (4, 1300, 1300),
+            (5, 100, least),
+            (1300, 65_535, 1400),
+            (77, 0, least),
+        ] {
+            let probe = padded(length, mtu);
+            client.send_esp(gateway.udp, &probe);
+            assert_eq!(client.esp().unwrap(), probe);
+            gateway.put(&syn(HOST4, CLIENT4, 1460));
+            let packet = client.esp().unwrap();
+            let mss = u16::from_be_bytes([packet[42], packet[43]]);
+            assert_eq!(mss, expected - 40, "told {mtu}");
+        }
+        // Neither what is longer than any packet nor what is no probe is answered.
+        let traffic = gateway.session().traffic;
+        client.send_esp(gateway.udp, &padded(1401, 1400));
+        client.send_esp(gateway.udp, &[0, 2, 5, 0]);
+        client.send_esp(gateway.udp, &[0, 1, 5]);
+        gateway.wait_counter("bad-next-header", 2);
+        let mut forged = client.sealed(&padded(1000, 600));
+        forged[500] ^= 1;
+        client.udp.send_to(&forged, gateway.udp).unwrap();
+        gateway.wait_counter("bad-icv", 1);
+        client.assert_no_udp();
+        assert_eq!(gateway.session().traffic, traffic, "probes are no traffic");
+    }
+}
+
+#[test]
+fn senders_of_large_packets_are_told_within_bounds() {
+    let mut gateway = Gateway::start();
+    let (mut client, _) = gateway.on_esp(Settings::default());
+    client.send_esp(gateway.udp, &padded(20, 1300));
+    assert_eq!(client.esp().unwrap(), padded(20, 1300));
+    let large = udp(HOST4, CLIENT4, &[7; 1300]);
+    for _ in 0..70 {
+        gateway.put(&large);
+    }
+    gateway.wait_counter("too-big", 70);
+    let mut told = 0;
+    while let Some(message) = gateway.try_take() {
+        assert_eq!((message[9], &message[20..22]), (1, &[3, 4][..]));
+        told += 1;
+    }
+    assert_eq!(told, 50);
+    gateway.advance(500);
+    for _ in 0..20 {
+        gateway.put(&large);
+    }
+    gateway.wait_counter("too-big", 90);
+    let told = std::iter::from_fn(|| gateway.try_take()).count();
+    assert_eq!(told, 10);
+
+    // What may be cut on its way goes on, up to the configured size.
+    let mut cut = large.clone();
+    may_be_cut(&mut cut);
+    gateway.put(&cut);
+    assert_eq!(client.esp().unwrap(), cut);
+    let mut cut = udp(HOST4, CLIENT4, &[7; 1380]);
+    may_be_cut(&mut cut);
+    gateway.put(&cut);
+    gateway.wait_counter("too-big", 91);
+    gateway.assert_quiet();
+}
+
+#[test]
+fn a_client_that_says_it_left_esp_is_believed_until_it_says_otherwise() {
+    let mut gateway = Gateway::start();
+    let (mut client, conn) = gateway.on_esp(Settings::default());
+    let back = udp(HOST4, CLIENT4, b"answer");
+    client.send(5, b"ncmo=0\n\0");
+    let told = gateway.wait_for(|m| matches!(m, FromEdge::Frame { .. }));
+    let FromEdge::Frame { kind, body, .. } = told else {
+        unreachable!()
+    };
+    assert_eq!((kind, &body[..]), (5, &b"ncmo=0\n\0"[..]));
+    client.probe(gateway.udp);
+    assert_eq!(client.esp().unwrap(), [0], "but it is helped to search");
+    gateway.put(&back);
+    assert_eq!(client.frame().body, back);
+    assert_eq!(gateway.session().transport, Transport::Tls);
+    client.send(5, b"ncmo=1\n\0");
+    gateway.wait_for(|m| matches!(m, FromEdge::Frame { .. }));
+    gateway.put(&back);
+    assert_eq!(client.esp().unwrap(), back);
+    // Its word ends with the connection.
+    client.send(5, b"ncmo=0\n\0");
+    gateway.wait_for(|m| matches!(m, FromEdge::Frame { .. }));
+    gateway.order(ToEdge::CloseConn { conn });
+    assert_eq!(client.next(), None);
+    gateway.put(&back);
+    assert_eq!(client.esp().unwrap(), back);
 }

@@ -1,25 +1,12 @@
 //! Packets both ways, over TLS and over ESP.
 
-use lockgate_dataplane::vnet::{GSO_TCPV4, NEEDS_CSUM, VnetHeader};
+use lockgate_dataplane::vnet::GSO_TCPV4;
 use lockgate_edge::data::ToData;
 
 use crate::gateway::{Gateway, Settings};
-use crate::packets::{CLIENT4, CLIENT6, HOST4, HOST6, checksum_holds, syn, tcp, udp};
-
-/// A TCP super-packet of `pieces` segments of `mss` bytes as the kernel hands it over.
-fn super_packet(pieces: usize, mss: usize) -> (VnetHeader, Vec<u8>, Vec<u8>) {
-    let payload: Vec<u8> = (0..pieces * mss).map(|byte| (byte % 251) as u8).collect();
-    let packet = tcp(HOST4, CLIENT4, 5000, &payload, true);
-    let header = VnetHeader {
-        flags: NEEDS_CSUM,
-        gso_type: GSO_TCPV4,
-        hdr_len: 40,
-        gso_size: mss as u16,
-        csum_start: 20,
-        csum_offset: 16,
-    };
-    (header, packet, payload)
-}
+use crate::packets::{
+    CLIENT4, CLIENT6, HOST4, HOST6, checksum_holds, super_packet_between, syn, tcp, udp,
+};
 
 #[test]
 fn tls_carries_both_families_both_ways() {
@@ -59,7 +46,7 @@ fn esp_carries_packets_both_ways() {
 fn a_super_packet_leaves_as_single_packets_over_esp() {
     let mut gateway = Gateway::start();
     let (mut client, _) = gateway.on_esp(Settings::default());
-    let (header, packet, payload) = super_packet(40, 1360);
+    let (header, packet, payload) = super_packet_between(HOST4, CLIENT4, 40, 1360);
     gateway.put_super(header, &packet);
     let mut received: Vec<u8> = Vec::new();
     for _ in 0..40 {
@@ -74,7 +61,7 @@ fn a_super_packet_leaves_as_single_packets_over_esp() {
 fn a_super_packet_leaves_in_few_records_over_tls() {
     let mut gateway = Gateway::start();
     let (mut client, _) = gateway.on_tls(Settings::default());
-    let (header, packet, payload) = super_packet(40, 1360);
+    let (header, packet, payload) = super_packet_between(HOST4, CLIENT4, 40, 1360);
     gateway.put_super(header, &packet);
     let (mut received, mut shared, mut sequence) = (Vec::<u8>::new(), 0, None);
     for _ in 0..40 {

@@ -9,6 +9,7 @@ from lockgate.protocol.avp import Avp
 from lockgate.protocol.errors import PeerError
 from lockgate.protocol.pulse.codes import Code
 from lockgate.protocol.pulse.events import ClientReady
+from lockgate.protocol.pulse.extensions import PROOF, PUBLIC_KEY, TEXT_KEY, known_capabilities
 from lockgate.protocol.pulse.questions import data_of
 from lockgate.protocol.pulse.text import shown_text
 from lockgate.protocol.secret import Secret
@@ -48,6 +49,7 @@ class HostInfo:
 
     name: str
     address: str
+    capabilities: frozenset[str] = frozenset()
 
 
 def read_host_info(body: bytes) -> HostInfo:
@@ -63,7 +65,11 @@ def read_host_info(body: bytes) -> HostInfo:
         address = str(ipaddress.ip_address(address))
     except ValueError:
         address = ""  # a claim without weight: not worth losing the client
-    return HostInfo(shown_text(facts.get(b"clientHostName", b""), MAX_HOST_NAME), address)
+    return HostInfo(
+        shown_text(facts.get(b"clientHostName", b""), MAX_HOST_NAME),
+        address,
+        known_capabilities(facts.get(TEXT_KEY.encode(), b"")),
+    )
 
 
 def read_client(avps: Sequence[Avp], host: HostInfo) -> ClientReady:
@@ -78,7 +84,23 @@ def read_client(avps: Sequence[Avp], host: HostInfo) -> ClientReady:
         system=shown_text(data_of(avps, Code.SYSTEM) or b"", MAX_SHORT_TEXT),
         locale=shown_text(data_of(avps, Code.LOCALE) or b"", MAX_SHORT_TEXT),
         mac_address=mac_address if len(mac_address) == 6 else b"",
+        capabilities=host.capabilities,
+        public_key=_sized(avps, Code.SESSION_KEY, PUBLIC_KEY),
+        proof=_sized(avps, Code.RESUME_PROOF, PROOF),
     )
+
+
+def _sized(avps: Sequence[Avp], code: Code, length: int) -> bytes:
+    """Data of exactly that length, or empty where the client sent none.
+
+    Another length is no claim to pass over: a key that is not understood would leave a session unbound.
+    """
+    data = data_of(avps, code)
+    if data is None:
+        return b""
+    if len(data) != length:
+        raise PeerError(f"AVP {code:#x} has {len(data)} bytes instead of {length}")
+    return data
 
 
 def read_cookie(data: bytes) -> Secret:

@@ -1,8 +1,10 @@
 """Numbers of the conversation that mean nothing by themselves."""
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 from lockgate.protocol.avp import Avp
+from lockgate.protocol.errors import PeerError
 from lockgate.protocol.if_t import VENDOR_JUNIPER
 
 AUTH_TYPE = bytes.fromhex("000a4c01")
@@ -17,12 +19,17 @@ EAP_VENDOR = VENDOR_JUNIPER
 EAP_MESSAGE = 79
 """AVP that carries an inner EAP packet (RFC 5281, section 10.2); no vendor word, mandatory."""
 
+ESP_READY = b"ncmo=1\n\0"
+"""Body of the frame by which a client says that it has both ESP key sets in place."""
+
 
 class EapKind(IntEnum):
     """Expanded EAP types under EAP_VENDOR."""
 
     AVPS = 1
     PASSWORD = 2
+    HOST_CHECK = 3
+    FIXED_PASSWORD = 5
 
 
 class Code(IntEnum):
@@ -33,7 +40,10 @@ class Code(IntEnum):
     REALM_OFFER = 0xD4E
     REALM_WANTED = 0xD4F
     REALM = 0xD50
+    REGION_OFFER = 0xD51
+    REGION = 0xD52
     COOKIE = 0xD53
+    CERTIFICATE_MD5 = 0xD55
     SERVER_TEXT = 0xD56
     REMAINING = 0xD5C
     SYSTEM = 0xD5E
@@ -55,6 +65,10 @@ class Code(IntEnum):
     PASSWORD_LABEL = 0xD81
     SECOND_USER_LABEL = 0xD82
     SECOND_PASSWORD_LABEL = 0xD83
+    SESSION_KEY = 0x4C01
+    """Ours, from a Lockgate client: the public key that its resumptions are signed for."""
+    RESUME_PROOF = 0x4C02
+    """Ours, beside a cookie: the signature of `extensions.resume_message`."""
 
 
 class PasswordCode(IntEnum):
@@ -85,3 +99,13 @@ def avp(code: Code, data: bytes) -> Avp:
     """One of our AVPs. Never mandatory: the client ends the sign-in over a mandatory code that it
     does not know."""
     return Avp(code, data, AVP_VENDOR)
+
+
+def refuse_unknown_mandatory(avps: Iterable[Avp]) -> None:
+    """PeerError if one of the AVPs must be understood and is not."""
+    for pair in avps:
+        if pair.mandatory and (pair.vendor, pair.code) not in _KNOWN_MANDATORY:
+            raise PeerError(f"unknown mandatory AVP {pair.vendor:#x}/{pair.code:#x}")
+
+
+_KNOWN_MANDATORY = frozenset([(0, EAP_MESSAGE), *((AVP_VENDOR, code) for code in Code)])

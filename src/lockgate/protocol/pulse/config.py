@@ -1,10 +1,8 @@
-"""The main configuration of a tunnel: addresses, routes, DNS, MTU and the ESP offer.
-
-    head | route block: 2e00, length (2), count (1), zeros (3), count * 16 bytes
-         | attribute block: length (4), 03000000, then type (2), length (2), data …
+"""The main configuration of a tunnel: addresses, routes, DNS, MTU, proxy and the ESP offer.
 
 The order of the attributes is that of gateways in the field, except that the IPv6 ones, which have no
-captured precedent, follow their IPv4 relatives.
+captured precedent, follow their IPv4 relatives, and that our own come last. `config_blocks` is the
+form around them.
 """
 
 import struct
@@ -15,34 +13,43 @@ from typing import Any, TypeAlias
 
 from lockgate.protocol.errors import PeerError, UsageError
 from lockgate.protocol.if_t import HEADER, MAX_FRAME
-from lockgate.protocol.pulse.config_frame import unwrap, wrap
-
-MAGIC = 0x2C20F000
-
-MAX_ROUTES = 255
-"""IPv4 routes in one configuration: their count is one byte. IPv6 routes are limited by the frame."""
+from lockgate.protocol.pulse.config_blocks import MAX_ROUTES as MAX_ROUTES
+from lockgate.protocol.pulse.config_blocks import Route, decode_blocks, encode_blocks
+from lockgate.protocol.pulse.text import exact_text
 
 HOST_MASK = IPv4Address("255.255.255.255")
+
+MAX_MTU = MAX_FRAME - HEADER
+"""Largest inner packet: the body of one frame."""
+
+MAX_PROXY = 2048
+"""Bytes of a proxy, or of the URL of a proxy script: what URLs in the field keep to."""
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
-_ROUTE_BLOCK = struct.Struct("!HHB3x")
-_ROUTE_BLOCK_TAG = 0x2E00
-_ROUTE = struct.Struct("!B7sII")  # kind, fixed bytes, lowest address, highest address
-_ROUTE_FIXED = bytes.fromhex("0000100000ffff")
-_INCLUDE, _EXCLUDE = 0x07, 0xF1
-_ATTRIBUTE_BLOCK = struct.Struct("!I4s")
-_ATTRIBUTE_BLOCK_TAG = bytes.fromhex("03000000")
-_ATTRIBUTE = struct.Struct("!HH")
-
 
 class EspCipher(IntEnum):
+    """Numbers of the field, and from 0x4C00 on ours, sent only to clients that named `esp-gcm`.
+
+    GCM: 64-bit sequence numbers (RFC 4303, section 2.2.1), HMAC NONE, and as secret the key and 4
+    bytes of salt (RFC 4106, section 8.1).
+    """
+
     AES128_CBC = 2
     AES256_CBC = 5
+    AES128_GCM = 0x4C01
+    AES256_GCM = 0x4C02
+
+    @property
+    def gcm(self) -> bool:
+        """Authenticates by itself."""
+        return self in (EspCipher.AES128_GCM, EspCipher.AES256_GCM)
 
 
 class EspHmac(IntEnum):
+    NONE = 0
+    """With GCM, and only there."""
     SHA1 = 2
     SHA256 = 3
 
@@ -60,6 +67,8 @@ class _Attribute(IntEnum):
     TUNNEL_ROUTES_FIRST = 0x4001
     MTU = 0x4005
     SEARCH_DOMAINS = 0x4006
+    PROXY = 0x4008
+    PAC_SCRIPT = 0x4009
     GATEWAY4 = 0x400B
     UNKNOWN_400F = 0x400F
     ESP_CIPHER = 0x4010
@@ -75,7 +84,19 @@ class _Attribute(IntEnum):
     LOCAL_SUBNET_ACCESS = 0x401F
     ENFORCE4 = 0x4020
     ENFORCE6 = 0x4021
+    PAC_URL = 0x4023
     ESP_CROSS_FAMILY = 0x4024
+    EXTENDED = 0x4C01
+
+
+_FLAGS = {
+    _Attribute.DISCONNECT_ON_ROUTE_CHANGE: "disconnect_on_route_change",
+    _Attribute.TUNNEL_ROUTES_FIRST: "tunnel_routes_first",
+    _Attribute.LOCAL_SUBNET_ACCESS: "local_subnet_access",
+    _Attribute.ENFORCE4: "enforce4",
+    _Attribute.ENFORCE6: "enforce6",
+    _Attribute.EXTENDED: "extended",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +128,14 @@ class TunnelConfig:
     include/exclude: split-tunnel networks; on the wire, and so after decoding, IPv4 stands before
                      IPv6. Without includes openconnect's stock script routes everything.
     gateway4:        inner address of the gateway, only informative.
+    disconnect_on_route_change: end the tunnel when somebody else changes routes.
+    tunnel_routes_first: routes of the tunnel win over those of the machine;
+    local_subnet_access: except, then, those of the networks the machine is connected to.
+    enforce4/enforce6: packets of that IP version leave through the tunnel or not at all.
+    extended:        the gateway understands padded probes and `ncmo=0`.
+    proxy:           host and port for programs behind the tunnel; pac_script is a proxy
+                     auto-configuration script, pac_url where one is found. Empty: none. A client
+                     must not believe any of the three to be well-formed.
     """
 
     mtu: int
@@ -120,15 +149,34 @@ class TunnelConfig:
     exclude: tuple[Network, ...] = ()
     gateway4: IPv4Address | None = None
     esp: EspOffer | None = None
+    disconnect_on_route_change: bool = False
+    tunnel_routes_first: bool = False
+    local_subnet_access: bool = False
+    enforce4: bool = False
+    enforce6: bool = False
+    extended: bool = False
+    proxy: str = ""
+    pac_script: bytes = b""
+    pac_url: str = ""
 
 
 def encode_config(config: TunnelConfig) -> bytes:
     """Body of the configuration frame; UsageError, naming what is too large, if it does not fit."""
-    if not 0 < config.mtu <= MAX_FRAME - HEADER:
-        raise UsageError(f"MTU {config.mtu} is not within 1 to {MAX_FRAME - HEADER}")
+    if not 0 < config.mtu <= MAX_MTU:
+        raise UsageError(f"MTU {config.mtu} is not within 1 to {MAX_MTU}")
     if config.address4 is None and config.address6 is None:
         raise UsageError("a tunnel needs an inner address")
-    body = wrap(MAGIC, _encode_routes(config) + _encode_attributes(config))
+    routes = [
+        (kind, network)
+        for kind, networks in ((Route.INCLUDE, config.include), (Route.EXCLUDE, config.exclude))
+        for network in networks
+        if isinstance(network, IPv4Network)
+    ]
+    attributes = _encode_attributes(config)
+    for kind, data in attributes:
+        if len(data) > MAX_FRAME:
+            raise UsageError(f"attribute {kind:#x} of {len(data)} bytes does not fit one frame")
+    body = encode_blocks(routes, attributes)
     if HEADER + len(body) > MAX_FRAME:
         raise UsageError(
             f"the tunnel configuration takes {HEADER + len(body)} bytes of at most {MAX_FRAME}: "
@@ -137,34 +185,10 @@ def encode_config(config: TunnelConfig) -> bytes:
     return body
 
 
-def _encode_routes(config: TunnelConfig) -> bytes:
-    routes = [
-        (kind, network)
-        for kind, networks in ((_INCLUDE, config.include), (_EXCLUDE, config.exclude))
-        for network in networks
-        if isinstance(network, IPv4Network)
-    ]
-    if len(routes) > MAX_ROUTES:
-        raise UsageError(
-            f"{len(routes)} IPv4 split-tunnel networks, but a client can be told at most {MAX_ROUTES}: "
-            "summarise them"
-        )
-    length = _ROUTE_BLOCK.size + _ROUTE.size * len(routes)
-    return _ROUTE_BLOCK.pack(_ROUTE_BLOCK_TAG, length, len(routes)) + b"".join(
-        _ROUTE.pack(kind, _ROUTE_FIXED, int(network.network_address), int(network.broadcast_address))
-        for kind, network in routes
-    )
-
-
-def _encode_attributes(config: TunnelConfig) -> bytes:
-    out: list[tuple[_Attribute, bytes]] = [
-        (_Attribute.DISCONNECT_ON_ROUTE_CHANGE, b"\0"),
-        (_Attribute.TUNNEL_ROUTES_FIRST, b"\0"),
-        (_Attribute.LOCAL_SUBNET_ACCESS, b"\0"),
-        (_Attribute.ENFORCE4, b"\0"),
-        (_Attribute.ENFORCE6, b"\0"),
-        (_Attribute.MTU, struct.pack("!I", config.mtu)),
-    ]
+def _encode_attributes(config: TunnelConfig) -> list[tuple[_Attribute, bytes]]:
+    out = [(kind, bytes([getattr(config, name)])) for kind, name in _FLAGS.items()]
+    extended = out.pop()
+    out.append((_Attribute.MTU, struct.pack("!I", config.mtu)))
     out += [
         (_Attribute.DNS4 if isinstance(server, IPv4Address) else _Attribute.DNS6, server.packed)
         for server in config.dns
@@ -172,6 +196,7 @@ def _encode_attributes(config: TunnelConfig) -> bytes:
     if config.search_domains:
         out.append((_Attribute.SEARCH_DOMAINS, _encode_domains(config.search_domains)))
     out += [(_Attribute.WINS, server.packed) for server in config.wins]
+    out += _encode_proxy(config)
     if config.esp is not None:
         out += _encode_esp(config.esp)
     if config.address4 is not None:
@@ -190,23 +215,37 @@ def _encode_attributes(config: TunnelConfig) -> bytes:
             for network in networks
             if isinstance(network, IPv6Network)
         ]
-    content = b"".join(_ATTRIBUTE.pack(kind, len(data)) + data for kind, data in out)
-    return _ATTRIBUTE_BLOCK.pack(_ATTRIBUTE_BLOCK.size + len(content), _ATTRIBUTE_BLOCK_TAG) + content
+    if config.extended:
+        out.append(extended)
+    return out
 
 
 def _encode_domains(domains: tuple[str, ...]) -> bytes:
     for domain in domains:
         if not domain.isascii() or not domain.isprintable() or not domain or {",", " "} & set(domain):
             raise UsageError("a search domain is not a name of ASCII letters")
-    data = ",".join(domains).encode() + b"\0"
-    if len(data) > MAX_FRAME:
-        raise UsageError(f"search domains of {len(data)} bytes do not fit one frame")
-    return data
+    return ",".join(domains).encode() + b"\0"
+
+
+def _encode_proxy(config: TunnelConfig) -> list[tuple[_Attribute, bytes]]:
+    out = []
+    for kind, text in ((_Attribute.PROXY, config.proxy), (_Attribute.PAC_URL, config.pac_url)):
+        if text:
+            try:
+                exact_text(text.encode(), MAX_PROXY, "proxy")
+            except (PeerError, UnicodeEncodeError):
+                raise UsageError(f"a proxy that is not printable text of at most {MAX_PROXY} bytes") from None
+            out.append((kind, text.encode()))
+    if config.pac_script:
+        out.append((_Attribute.PAC_SCRIPT, config.pac_script))
+    return out
 
 
 def _encode_esp(esp: EspOffer) -> list[tuple[_Attribute, bytes]]:
     if not 0 < esp.port <= 0xFFFF:
         raise UsageError(f"UDP port {esp.port}")
+    if not _fit(esp.cipher, esp.hmac):
+        raise UsageError(f"ESP cipher {esp.cipher.name} does not go with HMAC {esp.hmac.name}")
     out = [
         (_Attribute.UNKNOWN_400F, bytes(2)),  # this and 4018: as gateways in the field send them
         (_Attribute.ESP_CIPHER, struct.pack("!H", esp.cipher)),
@@ -225,56 +264,21 @@ def _encode_esp(esp: EspOffer) -> list[tuple[_Attribute, bytes]]:
     return out
 
 
+def _fit(cipher: EspCipher, hmac: EspHmac) -> bool:
+    """CBC without an HMAC would be open to forgery; GCM with one is nothing anybody defined."""
+    return cipher.gcm == (hmac is EspHmac.NONE)
+
+
 def decode_config(body: bytes) -> TunnelConfig:
     """The configuration in a frame's body; PeerError if it has another shape.
 
-    Attributes unknown here are passed over; a known one of the wrong length or value is refused.
+    Attributes unknown here are passed over; a known one of the wrong length or value is refused. An
+    ESP offer that is incomplete, or names algorithms that are unknown or do not go together, is no offer:
+    the tunnel then runs on TLS, as with openconnect.
     """
-    rest = unwrap(body, MAGIC)
-    if len(rest) < _ROUTE_BLOCK.size:
-        raise PeerError("the route block is cut short")
-    tag, length, count = _ROUTE_BLOCK.unpack_from(rest)
-    if tag != _ROUTE_BLOCK_TAG or length != _ROUTE_BLOCK.size + _ROUTE.size * count or length > len(rest):
-        raise PeerError("the route block has a wrong tag or length")
-    include: list[Network] = []
-    exclude: list[Network] = []
-    for kind, fixed, low, high in _ROUTE.iter_unpack(rest[_ROUTE_BLOCK.size : length]):
-        if fixed != _ROUTE_FIXED or kind not in (_INCLUDE, _EXCLUDE):
-            raise PeerError("a route of unknown kind")
-        (include if kind == _INCLUDE else exclude).append(_network4(low, high))
-    return _decode_attributes(_cut_attributes(rest[length:]), include, exclude)
-
-
-def _network4(low: int, high: int) -> IPv4Network:
-    size = high - low + 1
-    if size <= 0 or size & (size - 1) or low & (size - 1):
-        raise PeerError("a route that is not one network")
-    return IPv4Network((low, 33 - size.bit_length()))
-
-
-def _cut_attributes(block: bytes) -> list[tuple[int, bytes]]:
-    if len(block) < _ATTRIBUTE_BLOCK.size or _ATTRIBUTE_BLOCK.unpack_from(block) != (
-        len(block),
-        _ATTRIBUTE_BLOCK_TAG,
-    ):
-        raise PeerError("the attribute block has a wrong tag or length")
-    attributes = []
-    at = _ATTRIBUTE_BLOCK.size
-    while at < len(block):
-        if len(block) - at < _ATTRIBUTE.size:
-            raise PeerError("an attribute header is cut short")
-        kind, length = _ATTRIBUTE.unpack_from(block, at)
-        at += _ATTRIBUTE.size
-        if length > len(block) - at:
-            raise PeerError(f"attribute {kind:#x} declares {length} bytes, {len(block) - at} are left")
-        attributes.append((kind, block[at : at + length]))
-        at += length
-    return attributes
-
-
-def _decode_attributes(
-    attributes: list[tuple[int, bytes]], include: list[Network], exclude: list[Network]
-) -> TunnelConfig:
+    routes, attributes = decode_blocks(body)
+    include: list[Network] = [network for kind, network in routes if kind is Route.INCLUDE]
+    exclude: list[Network] = [network for kind, network in routes if kind is Route.EXCLUDE]
     single: dict[str, Any] = {}
     esp: dict[str, Any] = {}
     dns: list[Address] = []
@@ -299,14 +303,20 @@ def _decode_attributes(
                 wins.append(IPv4Address(_exactly(kind, data, 4)))
             case _Attribute.SEARCH_DOMAINS:
                 single["search_domains"] = _domains(data)
+            case _Attribute.PROXY:
+                single["proxy"] = exact_text(data.removesuffix(b"\0"), MAX_PROXY, "proxy")
+            case _Attribute.PAC_URL:
+                single["pac_url"] = exact_text(data.removesuffix(b"\0"), MAX_PROXY, "URL of a proxy script")
+            case _Attribute.PAC_SCRIPT:
+                single["pac_script"] = data
             case _Attribute.INCLUDE6:
                 include.append(IPv6Network(_prefixed6(kind, data), strict=False))
             case _Attribute.EXCLUDE6:
                 exclude.append(IPv6Network(_prefixed6(kind, data), strict=False))
             case _Attribute.ESP_CIPHER:
-                esp["cipher"] = _one_of(EspCipher, kind, data)
+                esp["cipher"] = _number(kind, data, 2)
             case _Attribute.ESP_HMAC:
-                esp["hmac"] = _one_of(EspHmac, kind, data)
+                esp["hmac"] = _number(kind, data, 2)
             case _Attribute.ESP_PORT:
                 esp["port"] = _number(kind, data, 2)
             case _Attribute.ESP_LIFETIME:
@@ -317,15 +327,30 @@ def _decode_attributes(
                 esp["replay"] = _number(kind, data, 4) != 0
             case _Attribute.ESP_CROSS_FAMILY:
                 esp["cross_family"] = _number(kind, data, 1) != 0
-    if not single.get("mtu") or not single.keys() & {"address4", "address6"}:
-        raise PeerError("a configuration without MTU or address")
+            case _ if kind in _FLAGS:
+                single[_FLAGS[_Attribute(kind)]] = _number(kind, data, 1) != 0
+    if not 0 < single.get("mtu", 0) <= MAX_MTU or not single.keys() & {"address4", "address6"}:
+        raise PeerError("a configuration without usable MTU or address")
     if "address4" not in single:
         single.pop("netmask4", None)  # means nothing without
-    # ESP needs all three of these; otherwise the client stays on TLS.
-    offer = EspOffer(**esp) if esp.keys() >= {"cipher", "hmac", "port"} else None
     return TunnelConfig(
-        **single, dns=tuple(dns), wins=tuple(wins), include=tuple(include), exclude=tuple(exclude), esp=offer
+        **single,
+        dns=tuple(dns),
+        wins=tuple(wins),
+        include=tuple(include),
+        exclude=tuple(exclude),
+        esp=_offer(esp),
     )
+
+
+def _offer(found: dict[str, Any]) -> EspOffer | None:
+    if not found.get("port"):
+        return None
+    try:
+        cipher, hmac = EspCipher(found.get("cipher", 0)), EspHmac(found.get("hmac", 0))
+    except ValueError:
+        return None
+    return EspOffer(**{**found, "cipher": cipher, "hmac": hmac}) if _fit(cipher, hmac) else None
 
 
 def _exactly(kind: int, data: bytes, length: int) -> bytes:
@@ -345,19 +370,12 @@ def _prefixed6(kind: int, data: bytes) -> tuple[bytes, int]:
     return address, prefix
 
 
-def _one_of(choices: type[IntEnum], kind: int, data: bytes) -> IntEnum:
-    value = _number(kind, data, 2)
-    try:
-        return choices(value)
-    except ValueError:
-        raise PeerError(f"attribute {kind:#x} has the unknown value {value}") from None
-
-
 def _domains(data: bytes) -> tuple[str, ...]:
     try:
         text = data.removesuffix(b"\0").decode("ascii")
     except UnicodeDecodeError:
         text = "\0"
-    if not text.isprintable():
-        raise PeerError("search domains are not printable ASCII text")
-    return tuple(filter(None, (name.strip() for name in text.split(","))))
+    names = tuple(filter(None, (name.strip() for name in text.split(","))))
+    if not text.isprintable() or any(" " in name for name in names):
+        raise PeerError("search domains are not names of printable ASCII text")
+    return names

@@ -17,3 +17,8 @@ def unwrap(body: bytes, magic: int) -> bytes:
     if len(body) < _HEAD.size or _HEAD.unpack_from(body) != (bytes(16), magic, 0, len(body)):
         raise PeerError(f"a configuration message without the head of {magic:#x}")
     return body[_HEAD.size :]
+
+
+def magic_of(body: bytes) -> int:
+    """The magic number of a body, 0 if it is too short to have one. The rest of the head is not judged."""
+    return int(_HEAD.unpack_from(body)[1]) if len(body) >= _HEAD.size else 0

@@ -12,7 +12,8 @@ class ClientReady:
 
     All texts are the client's own claims, printable and bounded; empty where it told nothing.
     `client_address` is the local address of the client's socket, a valid IP address or empty;
-    `mac_address` has 6 bytes or none.
+    `mac_address` has 6 bytes or none; `capabilities` are those of `extensions` that the client has,
+    `public_key` (32 bytes) and `proof` (64 bytes) are empty where it sent none.
     """
 
     user_agent: str
@@ -22,6 +23,9 @@ class ClientReady:
     system: str
     locale: str
     mac_address: bytes
+    capabilities: frozenset[str] = frozenset()
+    public_key: bytes = b""
+    proof: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,13 +30,13 @@ from lockgate.protocol.if_t import (
 from lockgate.protocol.pulse.client_facts import HostInfo, choose_version, read_client, read_host_info
 from lockgate.protocol.pulse.codes import (
     AUTH_TYPE,
-    AVP_VENDOR,
-    EAP_MESSAGE,
     EAP_VENDOR,
+    ESP_READY,
     Code,
     EapKind,
     PasswordCode,
     avp,
+    refuse_unknown_mandatory,
 )
 from lockgate.protocol.pulse.config import TunnelConfig, encode_config
 from lockgate.protocol.pulse.esp_keys import EspKeys, decode_answer, encode_offer
@@ -53,6 +53,7 @@ from lockgate.protocol.pulse.questions import (
     TokenQuestion,
     refusal,
 )
+from lockgate.protocol.pulse.text import COOKIE_CHARACTERS
 from lockgate.protocol.secret import Secret
 
 MAX_SIGN_IN_FRAMES = 64
@@ -63,9 +64,6 @@ MAX_FATAL_TEXT = 256
 """Bytes of the text of a fatal frame, before escaping."""
 
 _END_OF_CONFIG = bytes(4)
-_ESP_READY = b"ncmo=1"
-_COOKIE_CHARACTERS = frozenset(map(chr, range(0x21, 0x7F))) - set(";=,\"'\\")
-_KNOWN_MANDATORY = frozenset([(0, EAP_MESSAGE), *((AVP_VENDOR, code) for code in Code)])
 
 
 class Phase(Enum):
@@ -213,7 +211,9 @@ class ServerConversation:
             keys = decode_answer(body)
             self._unanswered -= 1
             return [EspKeysAnswered(keys.spi, keys.secret)]
-        if key == (VENDOR_JUNIPER, JuniperKind.ESP_READY) and body.rstrip(b"\n\0") == _ESP_READY:
+        if key == (VENDOR_JUNIPER, JuniperKind.ESP_READY) and body.rstrip(b"\n\0") == ESP_READY.rstrip(
+            b"\n\0"
+        ):
             if not self._offers:
                 raise PeerError("the client has ESP ready without keys")
             return [EspReady()]
@@ -240,9 +240,7 @@ class ServerConversation:
         if (packet.kind, packet.vendor, packet.vendor_kind) != (EapType.EXPANDED, EAP_VENDOR, EapKind.AVPS):
             raise PeerError(f"EAP type {packet.kind} instead of AVPs")
         avps = decode_avps(packet.data)
-        for pair in avps:
-            if pair.mandatory and (pair.vendor, pair.code) not in _KNOWN_MANDATORY:
-                raise PeerError(f"unknown mandatory AVP {pair.vendor:#x}/{pair.code:#x}")
+        refuse_unknown_mandatory(avps)
         return avps
 
     # Commands of the sign-in
@@ -326,7 +324,7 @@ class ServerConversation:
         """
         self._our_turn()
         text = cookie.reveal()
-        if not text or not _COOKIE_CHARACTERS.issuperset(text.decode("latin-1")):
+        if not text or not COOKIE_CHARACTERS.issuperset(text):
             raise UsageError("a session cookie must be printable ASCII without ; = , \\ quotes and blanks")
         avps = [avp(Code.COOKIE, text), avp(Code.REMAINING, struct.pack("!I", remaining))]
         if idle:

@@ -1,4 +1,4 @@
-"""Text from a client: bounded, and harmless in logs and look-ups."""
+"""Text from the other side: bounded, and harmless in logs, look-ups and on screens."""
 
 import unicodedata
 
@@ -30,3 +30,13 @@ def shown_text(data: bytes, most: int) -> str:
     """Text that will only be shown: cut to `most` bytes, with U+FFFD for what cannot be printed."""
     text = data[:most].decode(errors="replace")
     return "".join("\N{REPLACEMENT CHARACTER}" if _hidden(c) else c for c in text)
+
+
+def shown_lines(data: bytes, most: int) -> str:
+    """Like `shown_text`, for texts of several lines: line ends become "\\n", tabs blanks."""
+    text = data[:most].removesuffix(b"\0").replace(b"\r\n", b"\n").replace(b"\t", b" ")
+    return "\n".join(shown_text(line, most) for line in text.split(b"\n"))
+
+
+COOKIE_CHARACTERS = frozenset(range(0x21, 0x7F)) - frozenset(b";=,\"'\\")
+"""Bytes of a session cookie: what survives as an HTTP cookie and between quotes in a shell."""

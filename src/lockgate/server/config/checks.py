@@ -43,6 +43,7 @@ def check(configuration: Configuration) -> list[Finding]:
         *_listeners(configuration),
         *_pools(configuration),
         *_split_networks(configuration),
+        *_precedence(configuration),
         *_name_servers(configuration),
         *_mtu(configuration),
         *_times(configuration),
@@ -128,6 +129,32 @@ def _split_networks(configuration: Configuration) -> Iterator[Finding]:
                 ("network", "split_include", position),
                 f"{entry} cannot be reached: there is no IPv{entry.version} pool",
                 f"an IPv{entry.version} pool in network.pools",
+                warning=True,
+            )
+
+
+def _precedence(configuration: Configuration) -> Iterator[Finding]:
+    network = configuration.network
+    if network.local_subnet_access and network.split_include:
+        yield Finding(
+            ("network", "local_subnet_access"),
+            "true has no effect: with split_include the local network is outside the tunnel anyway",
+            "false, or an empty split_include",
+            warning=True,
+        )
+    if network.route_precedence == "endpoint":
+        if network.local_subnet_access:
+            yield Finding(
+                ("network", "local_subnet_access"),
+                'true has no effect: with route_precedence = "endpoint" all local routes win',
+                'false, or route_precedence = "tunnel"',
+                warning=True,
+            )
+        if network.traffic_enforcement:
+            yield Finding(
+                ("network", "route_precedence"),
+                "traffic_enforcement drops what the client machine's own routes take outside the tunnel",
+                'traffic_enforcement = false with route_precedence = "endpoint"',
                 warning=True,
             )
 

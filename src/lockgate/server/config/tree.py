@@ -80,6 +80,11 @@ class Esp(Section):
     hmac: Literal["sha256", "sha1"] = setting(
         "sha256", "Integrity check that goes with it.", '"sha256" or "sha1"'
     )
+    own_cipher: Literal["aes-128-gcm", "aes-256-gcm", "off"] = setting(
+        "aes-128-gcm",
+        "Cipher for Lockgate's own client; off gives it the same as other clients.",
+        '"aes-128-gcm", "aes-256-gcm" or "off"',
+    )
     rekey_seconds: int = number(1200, "Age at which keys are replaced.", 10, DAY, "seconds")
     fallback_seconds: int = number(
         15, "Silence after which a side goes back to TLS (at twice this).", 1, 3600, "seconds"
@@ -114,6 +119,26 @@ class Network(Section):
         "Networks that stay outside the tunnel.",
         "a list of networks such as 10.77.5.0/24, at most 255 IPv4 ones together with split_include",
         max_length=1024,
+    )
+    local_subnet_access: bool = setting(
+        False,
+        "When everything goes through the tunnel: clients still reach the private network they are in.",
+        "true or false",
+    )
+    route_precedence: Literal["tunnel", "endpoint"] = setting(
+        "tunnel",
+        "Whose routes win where both have one: the tunnel's or the client machine's own.",
+        '"tunnel" or "endpoint"',
+    )
+    route_monitor: bool = setting(
+        False,
+        "Clients disconnect when something else changes their tunnel's routes; without this they put them back.",
+        "true or false",
+    )
+    traffic_enforcement: bool = setting(
+        True,
+        "Packets for tunnelled networks leave a client through the tunnel or not at all, whatever its routes say.",
+        "true or false",
     )
     mtu: int = number(
         1400, "Largest packet inside the tunnel; at least 1280 with an IPv6 pool.", 576, 9000, "bytes"

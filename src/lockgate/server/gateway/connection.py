@@ -23,8 +23,11 @@ class ConnectionLost(Exception):
 class Connection:
     """Pairs a server conversation with the connection in the edge that carries it."""
 
-    def __init__(self, opened: edge_link.ConnOpened, send: Callable[[edge_link.ToEdge], None]) -> None:
-        self.opened = opened
+    def __init__(
+        self, opened: edge_link.ConnOpened, since: float, send: Callable[[edge_link.ToEdge], None]
+    ) -> None:
+        """since: when it was opened, seconds since 1970."""
+        self.opened, self.since = opened, since
         self.conversation = ServerConversation()
         self._send = send
         self._events: deque[Event] = deque()

@@ -17,19 +17,18 @@ import structlog
 
 from lockgate.model.problem import ProblemError
 from lockgate.model.prompt import Conversation, Refused
-from lockgate.model.session import ClientFacts, EndCause, Refusal, Session
+from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
 from lockgate.protocol import edge_link
 from lockgate.protocol.errors import PeerError, UsageError
 from lockgate.protocol.if_t import Frame
 from lockgate.protocol.pulse.events import ClientReady, SignInAcknowledged
 from lockgate.protocol.pulse.server import ServerConversation
-from lockgate.protocol.secret import Secret
 from lockgate.server.gateway.connection import Connection, ConnectionLost
 from lockgate.server.gateway.edge_client import EdgeClient
-from lockgate.server.gateway.settings import GatewaySettings
+from lockgate.server.gateway.settings import GatewaySettings, Terms
 from lockgate.server.gateway.sign_in import facts_of, sign_in
-from lockgate.server.gateway.tunnel import EspChoice, Tunnel, new_sa
-from lockgate.server.sessions import Opened, Sessions
+from lockgate.server.gateway.tunnel import Tunnel, new_sa
+from lockgate.server.sessions import Opened, Proof, Sessions
 
 log = structlog.get_logger("gateway")
 
@@ -55,6 +54,9 @@ _FAREWELLS = {
     EndCause.USER_DISABLED: edge_link.Fatal(FATAL_TERMINATED, "The account was disabled."),
     EndCause.USER_DELETED: edge_link.Fatal(FATAL_TERMINATED, "The account was removed."),
     EndCause.PASSWORD_CHANGED: edge_link.Fatal(FATAL_TERMINATED, "The password was changed: sign in again."),
+    EndCause.COOKIE_REPLAYED: edge_link.Fatal(
+        FATAL_TERMINATED, "The session was ended because somebody else tried to take it over: sign in again."
+    ),
 }
 
 _EDGE_CAUSES = {
@@ -221,7 +223,8 @@ class GatewayService:
 
     def _adopt_session(self, session: Session, state: edge_link.SessionState, now: float) -> None:
         conversation = ServerConversation.in_tunnel() if state.conn else None
-        tunnel = Tunnel(session, conversation, state.conn, self._settings.esp, self._link.send)
+        suite = self._settings.adopted_suite(session)
+        tunnel = Tunnel(session, conversation, state.conn, suite, self._link.send)
         tunnel.transport, tunnel.peer, tunnel.traffic = state.transport, state.peer, state.traffic
         tunnel.quiet_since = now - state.quiet
         tunnel.spis = state.spis
@@ -263,7 +266,7 @@ class GatewayService:
             case edge_link.LinkFrame():
                 self._on_frame(message)
             case edge_link.ConnOpened():
-                connection = Connection(message, self._link.send)
+                connection = Connection(message, self._clock(), self._link.send)
                 self._connections[message.conn] = connection
                 self._spawn(self._serve(connection), f"sign-in of connection {message.conn}")
             case edge_link.ConnClosed(conn, _, cause):
@@ -370,17 +373,17 @@ class GatewayService:
         ready = await connection.next_event()
         if not isinstance(ready, ClientReady):
             raise PeerError(f"{type(ready).__name__} before the client introduced itself")
-        facts = facts_of(connection, ready)
+        facts, terms = facts_of(connection, ready), self._settings.terms(ready.capabilities)
         if ready.cookie is not None:
-            opened = await self._resume(connection, ready.cookie, facts)
+            opened = await self._resume(connection, ready, facts, terms)
         else:
-            opened = await self._open(connection, facts)
+            opened = await self._open(connection, ready, facts, terms)
         if opened is None:
             connection.close()
             return
         entered = False
         try:
-            entered = await self._enter(connection, opened)
+            entered = await self._enter(connection, opened, terms)
         finally:
             if connection.logged_out:
                 await self.end(opened.session.id, EndCause.LOGOUT)
@@ -388,7 +391,7 @@ class GatewayService:
                 # Nobody has the cookie of this session: it would only hold an address.
                 await self.end(opened.session.id, EndCause.ABANDONED)
 
-    async def _enter(self, connection: Connection, opened: Opened) -> bool:
+    async def _enter(self, connection: Connection, opened: Opened, terms: Terms) -> bool:
         """Tells the client its cookie and, once it has acknowledged that, starts the tunnel.
 
         False when it comes to no tunnel; the connection is closed then. Raises as `next_event` does.
@@ -407,7 +410,7 @@ class GatewayService:
         if connection.logged_out or not acknowledged or overtaken:
             connection.close()
             return False
-        self._start_tunnel(connection, session)
+        self._start_tunnel(connection, session, terms)
         # A command may have ended the session while its client was acknowledging. From here on
         # `end_stale` knows of it; what happened before is seen now.
         stored = await self._sessions.find(session.id)
@@ -415,37 +418,49 @@ class GatewayService:
             self._drop(session.id, _FAREWELLS[EndCause.DISCONNECTED])
         return True
 
-    async def _open(self, connection: Connection, facts: ClientFacts) -> Opened | None:
+    async def _open(
+        self, connection: Connection, ready: ClientReady, facts: ClientFacts, terms: Terms
+    ) -> Opened | None:
         """A new session after a complete sign-in; None when the client was refused and told so."""
         identity = await sign_in(connection, self._new_conversation(facts))
         if identity is None:
             return None
-        opened = await self._sessions.open(identity, facts)
+        opened = await self._sessions.open(identity, facts, public_key=ready.public_key, suite=terms.suite)
         if isinstance(opened, Refused):
             connection.conversation.refuse(opened.text)
             return None
         return opened
 
-    async def _resume(self, connection: Connection, cookie: Secret, facts: ClientFacts) -> Opened | None:
+    async def _resume(
+        self, connection: Connection, ready: ClientReady, facts: ClientFacts, terms: Terms
+    ) -> Opened | None:
         """The session of a cookie; None when the client was refused and told so."""
+        assert ready.cookie is not None
+        proof = Proof(connection.opened.exporter, ready.proof)
         async with self._resumes:
-            outcome = await self._sessions.resume(cookie, facts)
-        if isinstance(outcome, Refusal):
-            # Anything but the cookie back is a no; this failure is one the client reports as such.
-            connection.conversation.fail(FAILURE_COOKIE)
-            return None
-        # openconnect proves no device key and keeps using one cookie, so it is not replaced.
-        return Opened(outcome, cookie)
+            outcome = await self._sessions.resume(
+                ready.cookie, facts, proof, connected=connection.since, suite=terms.suite
+            )
+        if not isinstance(outcome, Refusal):
+            return outcome
+        if outcome.reason is RefusalReason.COOKIE_REPLAYED and outcome.session is not None:
+            log.error("cookie-replayed", session=outcome.session.id, source=facts.source)
+            await self.end(outcome.session.id, EndCause.COOKIE_REPLAYED)
+            await self._sessions.note_replay(outcome, facts)
+        # Anything but a cookie back is a no; this failure is one the client reports as such. Why it is
+        # one is for the audit: a stranger learns nothing about a cookie.
+        connection.conversation.fail(FAILURE_COOKIE)
+        return None
 
-    def _start_tunnel(self, connection: Connection, session: Session) -> None:
+    def _start_tunnel(self, connection: Connection, session: Session, terms: Terms) -> None:
         """Opens the session in the edge and configures its client, in the order that loses nothing:
         keys before the client hears of them, the connection handed over before the first data."""
         self._forget(session.id)
         settings, wire = self._settings, connection.conversation
-        tunnel = Tunnel(session, wire, connection.id, settings.esp, self._link.send)
+        tunnel = Tunnel(session, wire, connection.id, terms.suite, self._link.send)
         self._tunnels[session.id] = tunnel
         self._tunnel_of_conn[connection.id] = tunnel
-        sa = self._new_sa(settings.esp) if settings.esp is not None else None
+        sa = self._new_sa(terms.suite) if terms.suite is not None else None
         self._link.send(
             edge_link.OpenSession(
                 session=session.id,
@@ -459,11 +474,11 @@ class GatewayService:
                 revision=settings.revision,
                 rules=settings.rules,
                 esp_in=sa,
-                cross_family=False,
+                cross_family=terms.cross_family,
             )
         )
         self._link.send(edge_link.Attach(conn=connection.id, session=session.id))
-        wire.configure(settings.tunnel_config(session))
+        wire.configure(settings.tunnel_config(session, terms))
         if sa is not None:
             tunnel.offer_esp(sa)
         wire.end_configuration()
@@ -477,6 +492,7 @@ class GatewayService:
             address4=str(session.address4 or ""),
             address6=str(session.address6 or ""),
             generation=session.generation,
+            suite=str(terms.suite or ""),
         )
 
     # -- keys --------------------------------------------------------------------------------------
@@ -491,17 +507,17 @@ class GatewayService:
             self._settings.esp.rekey, self._rekey, tunnel.session.id
         )
 
-    def _new_sa(self, esp: EspChoice) -> edge_link.Sa:
-        sa = new_sa(esp.suite, self._spis)
+    def _new_sa(self, suite: edge_link.Suite) -> edge_link.Sa:
+        sa = new_sa(suite, self._spis)
         self._spis.add(sa.spi)
         return sa
 
     def _rekey(self, session_id: int, wanted: bool = False) -> None:
         """New keys, unless the client has ESP switched off. wanted: the edge asked for them."""
         tunnel = self._tunnels.get(session_id)
-        if tunnel is None or self._settings.esp is None:
+        if tunnel is None or tunnel.suite is None:
             return
         if tunnel.conn and (tunnel.esp_answered or wanted):
-            tunnel.rekey(self._new_sa(self._settings.esp))
+            tunnel.rekey(self._new_sa(tunnel.suite))
             log.info("rekey", session=session_id, user=tunnel.session.user)
         self._schedule_rekey(tunnel)

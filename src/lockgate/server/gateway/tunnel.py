@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Container
-from dataclasses import dataclass
 
 from lockgate.model.session import Session
 from lockgate.protocol import edge_link
@@ -13,17 +12,10 @@ from lockgate.protocol.pulse.events import EspKeysAnswered, LoggedOut
 from lockgate.protocol.pulse.server import ServerConversation
 from lockgate.protocol.secret import Secret
 
-ESP_SECRET_BYTES = 64  # esp.md, section 2.2: cipher key, HMAC key, rest unused
+ESP_SECRET_BYTES = 64  # esp.md, section 2.2: cipher key, then HMAC key or salt, rest unused
 LOWEST_SPI = 256  # RFC 4303, section 2.1: 0 .. 255 are reserved
-
-
-@dataclass(frozen=True, slots=True)
-class EspChoice:
-    """What the configuration says about ESP."""
-
-    suite: edge_link.Suite
-    fallback: int  # seconds
-    rekey: float  # seconds
+# Those that only Lockgate's own clients do, with 64-bit sequence numbers.
+_WITH_ESN = frozenset([edge_link.Suite.AES128_GCM, edge_link.Suite.AES256_GCM])
 
 
 def new_sa(suite: edge_link.Suite, taken: Container[int]) -> edge_link.Sa:
@@ -32,18 +24,26 @@ def new_sa(suite: edge_link.Suite, taken: Container[int]) -> edge_link.Sa:
         spi = LOWEST_SPI + secrets.randbelow(2**32 - LOWEST_SPI)
         if spi not in taken:
             break
-    return edge_link.Sa(spi=spi, suite=suite, esn=False, secret=Secret(secrets.token_bytes(ESP_SECRET_BYTES)))
+    return sa_of(spi, suite, Secret(secrets.token_bytes(ESP_SECRET_BYTES)))
+
+
+def sa_of(spi: int, suite: edge_link.Suite, secret: Secret) -> edge_link.Sa:
+    """One direction of a suite, with the sequence numbers that belong to it."""
+    return edge_link.Sa(spi=spi, suite=suite, esn=suite in _WITH_ESN, secret=secret)
 
 
 class Tunnel:
-    """A session that the edge holds. `conn` is 0 while its client is away."""
+    """A session that the edge holds. `conn` is 0 while its client is away.
+
+    suite: what its ESP packets were opened with and all its keys are for; None without ESP.
+    """
 
     def __init__(
         self,
         session: Session,
         conversation: ServerConversation | None,
         conn: int,
-        esp: EspChoice | None,
+        suite: edge_link.Suite | None,
         send: Callable[[edge_link.ToEdge], None],
     ) -> None:
         self.session = session
@@ -55,7 +55,7 @@ class Tunnel:
         self.quiet_since = session.last_seen
         self.spis: tuple[int, ...] = ()  # of packets from the client, newest first
         self.esp_answered = False  # the client takes part in ESP, so that a rekey makes sense
-        self._esp = esp
+        self.suite = suite
         self._send = send
 
     def offer_esp(self, sa: edge_link.Sa) -> None:
@@ -75,8 +75,8 @@ class Tunnel:
         assert self.conversation is not None
         for event in self.conversation.receive(frame):
             match event:
-                case EspKeysAnswered(spi, secret) if self._esp is not None:
-                    self._install_answer(spi, secret)
+                case EspKeysAnswered(spi, secret) if self.suite is not None:
+                    self._install_answer(sa_of(spi, self.suite, secret))
                 case LoggedOut():
                     return True
                 case _:
@@ -84,15 +84,10 @@ class Tunnel:
         self.flush()
         return False
 
-    def _install_answer(self, spi: int, secret: Secret) -> None:
-        assert self._esp is not None
+    def _install_answer(self, sa: edge_link.Sa) -> None:
         assert self.conversation is not None
         self._send(
-            edge_link.InstallEspOut(
-                session=self.session.id,
-                generation=self.session.generation,
-                sa=edge_link.Sa(spi=spi, suite=self._esp.suite, esn=False, secret=secret),
-            )
+            edge_link.InstallEspOut(session=self.session.id, generation=self.session.generation, sa=sa)
         )
         if not self.esp_answered:
             # A probe that came before this answer could not be replied to: ask for another one.

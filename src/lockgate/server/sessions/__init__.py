@@ -2,11 +2,13 @@
 
 `service`  `Sessions`: limits, deadlines, what a cookie is worth, audit
 `cookie`   how a cookie is made and what of it is stored
+`proof`    what a session bound to a key asks for beside its cookie
 
 Addresses and rows are the store's; packets are the edge's. Whoever ends a session here tells the
 edge as well (`server.gateway`).
 """
 
+from lockgate.server.sessions.proof import Proof
 from lockgate.server.sessions.service import Opened, Sessions
 
-__all__ = ["Opened", "Sessions"]
+__all__ = ["Opened", "Proof", "Sessions"]

@@ -10,12 +10,15 @@ from lockgate.model.access_rule import Network
 from lockgate.model.identity import Identity
 from lockgate.model.prompt import Refused, SessionOption
 from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
+from lockgate.protocol.edge_link import Suite
 from lockgate.protocol.secret import Secret
 from lockgate.server.audit import Audit
 from lockgate.server.config.tree import Sessions as Settings
+from lockgate.server.sessions import proof as proofs
 from lockgate.server.sessions.cookie import new_cookie, new_session_id, stored_form
+from lockgate.server.sessions.proof import Proof
 from lockgate.server.store import Store
-from lockgate.server.store.interface import NotOpened, SessionDraft
+from lockgate.server.store.interface import AuditEntry, NotOpened, Resumption, SessionDraft
 
 # Activity comes in every few seconds and is written down this often; a crash forgets that much.
 FLUSH_INTERVAL = 30.0
@@ -39,7 +42,7 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A new session and the only copy of its cookie."""
+    """A session, new or resumed, and the only copy of the cookie its client is to use next."""
 
     session: Session
     cookie: Secret
@@ -64,8 +67,13 @@ class Sessions:
         self._next_prune = clock()
         self._look = True  # another process has written and nobody has looked yet
 
-    async def open(self, identity: Identity, client: ClientFacts) -> Opened | Refused:
-        """A session with an address of every IP version; committed when this returns."""
+    async def open(
+        self, identity: Identity, client: ClientFacts, *, public_key: bytes = b"", suite: Suite | None = None
+    ) -> Opened | Refused:
+        """A session with an address of every IP version; committed when this returns.
+
+        public_key: with one, the session is resumed only with proof of that key.
+        """
         now, cookie = self._clock(), new_cookie()
         cookie_hash = stored_form(cookie)
         assert cookie_hash is not None
@@ -77,14 +85,20 @@ class Sessions:
             now=now,
             expires=now + self._settings.length_seconds,
             idle_seconds=self._settings.idle_seconds,
+            public_key=public_key,
+            suite=suite,
         )
-        result = await self._records.open(draft, self._pools, self._settings.max_per_user)
+
+        def note(session: Session) -> AuditEntry:
+            return self._about("session-open", session, text=_addresses(session))
+
+        result = await self._records.open(draft, self._pools, self._settings.max_per_user, note)
         if isinstance(result, NotOpened):
             await self._audit.record(
                 "session-open", ok=False, reason=result.value, user=identity.user, source=client.source
             )
             return Refused(result.value, _REFUSALS[result])
-        await self._note("session-open", result, text=_addresses(result))
+        self._audit.log(note(result))
         return Opened(result, cookie)
 
     async def by_cookie(self, cookie: Secret) -> Session | Refusal:
@@ -96,26 +110,49 @@ class Sessions:
         reason = self._judge(session)
         return session if reason is None else Refusal(reason, session)
 
-    async def resume(self, cookie: Secret, client: ClientFacts) -> Session | Refusal:
-        """The next generation of the session a cookie names; checked and made in one step."""
-        cookie_hash = stored_form(cookie)
+    async def resume(
+        self,
+        cookie: Secret,
+        client: ClientFacts,
+        proof: Proof,
+        *,
+        connected: float,
+        suite: Suite | None = None,
+    ) -> Opened | Refusal:
+        """The next generation of the session a cookie names; checked, made and committed in one step.
+
+        A session that is bound to a key gets a new cookie each time. It lies in the store before anybody
+        hears of it, and the one shown stays good until the new one is: an answer may be lost. Neither
+        waits for the disk, so a power failure of the gateway may bring back the state before.
+        connected: when the client's connection was opened.
+        A refusal for COOKIE_REPLAYED is for the caller to act on, and is not written down yet: end the
+        session everywhere, then `note_replay`.
+        """
+        cookie_hash, fresh = stored_form(cookie), new_cookie()
+        next_hash = stored_form(fresh)
+        assert next_hash is not None
+
+        def judge(session: Session) -> RefusalReason | None:
+            return self._judge(session) or proofs.judge(session, cookie, proof)
+
+        def note(session: Session) -> AuditEntry:
+            return self._about("session-resume", session)
+
         if cookie_hash is None:
             result: Session | Refusal = Refusal(RefusalReason.UNKNOWN)
         else:
-            result = await self._records.resume(cookie_hash, self._judge, client, self._clock())
+            resumption = Resumption(cookie_hash, next_hash, client, connected, suite, self._clock())
+            result = await self._records.resume(resumption, judge, note)
         if isinstance(result, Session):
-            await self._note("session-resume", result, source=client.source)
-            return result
-        session = result.session
-        await self._audit.record(
-            "session-resume",
-            ok=False,
-            reason=result.reason.value,
-            user=session.user if session else "",
-            source=client.source,
-            session=session.id if session else None,
-        )
+            self._audit.log(note(result))
+            return Opened(result, fresh if result.bound else cookie)
+        if result.reason is not RefusalReason.COOKIE_REPLAYED:
+            await self._note_refusal("session-resume", result, client)
         return result
+
+    async def note_replay(self, refusal: Refusal, client: ClientFacts) -> None:
+        """Raises the alarm: two parties follow one session, and one of them is not its user."""
+        await self._note_refusal("cookie-replayed", refusal, client)
 
     async def end(self, session_id: int, cause: EndCause) -> Session | None:
         """Ends a session and puts its addresses into quarantine; None when that had happened before."""
@@ -124,7 +161,14 @@ class Sessions:
         session = await self._records.end(session_id, cause, now, free_at)
         self._seen.pop(session_id, None)
         if session is not None:
-            await self._note("session-end", session, reason=cause.value)
+            await self._audit.record(
+                "session-end",
+                ok=True,
+                reason=cause.value,
+                user=session.user,
+                source=session.client.source,
+                session=session.id,
+            )
         return session
 
     async def at_limit(self, user: str) -> tuple[SessionOption, ...]:
@@ -197,17 +241,20 @@ class Sessions:
             return EndCause.IDLE
         return None
 
-    async def _note(
-        self, event: str, session: Session, *, reason: str = "", source: str | None = None, text: str = ""
-    ) -> None:
+    async def _note_refusal(self, event: str, refusal: Refusal, client: ClientFacts) -> None:
+        session = refusal.session
         await self._audit.record(
             event,
-            ok=True,
-            reason=reason,
-            user=session.user,
-            source=session.client.source if source is None else source,
-            session=session.id,
-            text=text,
+            ok=False,
+            reason=refusal.reason.value,
+            user=session.user if session else "",
+            source=client.source,
+            session=session.id if session else None,
+        )
+
+    def _about(self, event: str, session: Session, text: str = "") -> AuditEntry:
+        return self._audit.entry(
+            event, ok=True, user=session.user, source=session.client.source, session=session.id, text=text
         )
 
 

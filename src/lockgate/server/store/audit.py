@@ -10,7 +10,7 @@ from lockgate.server.store.database import Database
 from lockgate.server.store.interface import AuditEntry
 from lockgate.server.store.tables import audit
 
-_ADD = insert(audit).inline()
+ADD = insert(audit).inline()
 _COLUMNS = [audit.c[field.name] for field in fields(AuditEntry)]
 
 
@@ -22,7 +22,7 @@ class SqlAudit:
 
     async def add(self, entry: AuditEntry) -> None:
         await self._database.write(
-            lambda connection: connection.execute(_ADD, asdict(entry)).rowcount, sync=False
+            lambda connection: connection.execute(ADD, asdict(entry)).rowcount, sync=False
         )
 
     async def newest(self, limit: int) -> list[AuditEntry]:

@@ -14,6 +14,7 @@ from typing import Protocol
 from lockgate.model.access_rule import Network
 from lockgate.model.identity import Identity
 from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
+from lockgate.protocol.edge_link import Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,25 @@ class SessionDraft:
     now: float
     expires: float
     idle_seconds: int
+    public_key: bytes = b""
+    suite: Suite | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """A client that comes back with a cookie.
+
+    next_hash:  of the cookie it gets for the next time, if the session is bound to a key.
+    connected:  when its connection was opened: a cookie that lost its worth later is late, not stolen.
+    suite:      of the new generation.
+    """
+
+    cookie_hash: bytes
+    next_hash: bytes
+    client: ClientFacts
+    connected: float
+    suite: Suite | None
+    now: float
 
 
 class NotOpened(Enum):
@@ -74,6 +94,11 @@ class NotOpened(Enum):
 
 # Judges a session inside the transaction that will use the verdict.
 Judge = Callable[[Session], RefusalReason | None]
+
+
+# The line about what has just been done to a session, for the audit: written in the same transaction, so
+# that neither is there without the other.
+Note = Callable[[Session], AuditEntry]
 
 
 class Users(Protocol):
@@ -106,16 +131,17 @@ class Sessions(Protocol):
     """Sessions and the addresses leased to them."""
 
     async def open(
-        self, draft: SessionDraft, pools: Sequence[Network], max_per_user: int
+        self, draft: SessionDraft, pools: Sequence[Network], max_per_user: int, note: Note
     ) -> Session | NotOpened:
         """One address of every IP version that `pools` have, from the first pool with room."""
 
     async def find(self, session: int) -> Session | None: ...
-    async def by_cookie(self, cookie_hash: bytes) -> Session | None: ...
-    async def resume(
-        self, cookie_hash: bytes, judge: Judge, client: ClientFacts, now: float
-    ) -> Session | Refusal:
-        """The next generation of an acceptable session."""
+    async def by_cookie(self, cookie_hash: bytes) -> Session | None:
+        """The session of a cookie that is not spent."""
+
+    async def resume(self, resumption: Resumption, judge: Judge, note: Note) -> Session | Refusal:
+        """The next generation of an acceptable session. A cookie that is spent is refused, and changes
+        nothing."""
 
     async def end(self, session: int, cause: EndCause, now: float, free_at: float) -> Session | None:
         """None when there is no such session or it had ended already."""

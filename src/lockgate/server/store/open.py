@@ -16,7 +16,7 @@ from lockgate.server.store.sessions import SqlSessions
 from lockgate.server.store.users import SqlUsers
 
 # The newest of `migrations/versions`; a test keeps it so.
-SCHEMA = "0001"
+SCHEMA = "0002"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -11,9 +12,10 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, o
 
 from lockgate.model.access_rule import Network
 from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
-from lockgate.server.store import leases
+from lockgate.protocol.edge_link import Suite
+from lockgate.server.store import audit, cookies, leases
 from lockgate.server.store.database import Database
-from lockgate.server.store.interface import Judge, NotOpened, SessionDraft, packed
+from lockgate.server.store.interface import Judge, Note, NotOpened, Resumption, SessionDraft, packed
 from lockgate.server.store.tables import leases as lease_table
 from lockgate.server.store.tables import sessions, users
 
@@ -22,7 +24,6 @@ CHUNK = 500
 
 _LIVE = sessions.c.ended.is_(None)
 _INSERT = insert(sessions).inline()
-_BY_COOKIE = select(sessions).where(sessions.c.cookie_hash == bindparam("hash"))
 _BY_ID = select(sessions).where(sessions.c.id == bindparam("number"))
 _ALL_LIVE = select(sessions).where(_LIVE).order_by(sessions.c.started, sessions.c.id)
 _LIVE_OF_USER = _ALL_LIVE.where(sessions.c.user == bindparam("who"))
@@ -37,10 +38,12 @@ _RESUME = (
     .where(sessions.c.id == bindparam("number"), _LIVE)
     .values(
         generation=sessions.c.generation + 1,
+        cookie_hash=bindparam("shown"),
         last_seen=bindparam("now"),
         source=bindparam("new_source"),
         user_agent=bindparam("new_user_agent"),
         host_name=bindparam("new_host_name"),
+        suite=bindparam("new_suite"),
     )
 )
 _END = (
@@ -74,10 +77,10 @@ class SqlSessions:
         self._database = database
 
     async def open(
-        self, draft: SessionDraft, pools: Sequence[Network], max_per_user: int
+        self, draft: SessionDraft, pools: Sequence[Network], max_per_user: int, note: Note
     ) -> Session | NotOpened:
         return await self._database.write(
-            lambda connection: _open(connection, draft, pools, max_per_user), sync=False
+            lambda connection: _open(connection, draft, pools, max_per_user, note), sync=False
         )
 
     async def find(self, session: int) -> Session | None:
@@ -87,34 +90,13 @@ class SqlSessions:
         return None if row is None else _session(row)
 
     async def by_cookie(self, cookie_hash: bytes) -> Session | None:
-        row = await self._database.read(
-            lambda connection: connection.execute(_BY_COOKIE, {"hash": cookie_hash}).first()
+        found = await self._database.read(lambda connection: cookies.find(connection, cookie_hash))
+        return None if found is None or found.spent is not None else _session(found.session)
+
+    async def resume(self, resumption: Resumption, judge: Judge, note: Note) -> Session | Refusal:
+        return await self._database.write(
+            lambda connection: _resume(connection, resumption, judge, note), sync=False
         )
-        return None if row is None else _session(row)
-
-    async def resume(
-        self, cookie_hash: bytes, judge: Judge, client: ClientFacts, now: float
-    ) -> Session | Refusal:
-        def work(connection: Connection) -> Session | Refusal:
-            row = connection.execute(_BY_COOKIE, {"hash": cookie_hash}).first()
-            if row is None:
-                return Refusal(RefusalReason.UNKNOWN)
-            session = _session(row)
-            reason = judge(session)
-            if reason is not None:
-                return Refusal(reason, session)
-            values = {
-                "number": session.id,
-                "now": now,
-                "new_source": client.source,
-                "new_user_agent": client.user_agent,
-                "new_host_name": client.host_name,
-            }
-            if connection.execute(_RESUME, values).rowcount == 0:
-                return Refusal(RefusalReason.ENDED, session)
-            return _session(connection.execute(_BY_ID, {"number": session.id}).one())
-
-        return await self._database.write(work, sync=False)
 
     async def end(self, session: int, cause: EndCause, now: float, free_at: float) -> Session | None:
         def work(connection: Connection) -> Session | None:
@@ -185,7 +167,7 @@ def end_sessions_of(
 
 
 def _open(
-    connection: Connection, draft: SessionDraft, pools: Sequence[Network], max_per_user: int
+    connection: Connection, draft: SessionDraft, pools: Sequence[Network], max_per_user: int, note: Note
 ) -> Session | NotOpened:
     identity = draft.identity
     account = connection.execute(_ACCOUNT, {"who": identity.user}).first()
@@ -218,12 +200,45 @@ def _open(
         idle_seconds=draft.idle_seconds,
         last_seen=draft.now,
         generation=1,
+        public_key=draft.public_key,
+        suite=draft.suite,
     )
     connection.execute(_INSERT, {**_columns(session), "cookie_hash": draft.cookie_hash})
     for address in (address4, address6):
         if address is not None:
             leases.take(connection, address, session.id)
+    connection.execute(audit.ADD, asdict(note(session)))
     return session
+
+
+def _resume(connection: Connection, resumption: Resumption, judge: Judge, note: Note) -> Session | Refusal:
+    found = cookies.find(connection, resumption.cookie_hash)
+    if found is None:
+        return Refusal(RefusalReason.UNKNOWN)
+    session = _session(found.session)
+    if found.spent is not None and session.ended is None:
+        # Before any proof is looked at: whoever has it, it came from where nobody should look.
+        late = resumption.connected < found.spent
+        return Refusal(RefusalReason.OVERTAKEN if late else RefusalReason.COOKIE_REPLAYED, session)
+    reason = judge(session)
+    if reason is not None:
+        return Refusal(reason, session)
+    values = {
+        "number": session.id,
+        "now": resumption.now,
+        "new_source": resumption.client.source,
+        "new_user_agent": resumption.client.user_agent,
+        "new_host_name": resumption.client.host_name,
+        "new_suite": resumption.suite,
+        "shown": resumption.cookie_hash,
+    }
+    if connection.execute(_RESUME, values).rowcount == 0:
+        return Refusal(RefusalReason.ENDED, session)
+    if session.bound:
+        cookies.replace(connection, found, resumption)
+    resumed = _session(connection.execute(_BY_ID, {"number": session.id}).one())
+    connection.execute(audit.ADD, asdict(note(resumed)))
+    return resumed
 
 
 def _end(connection: Connection, session: int, cause: EndCause, now: float, free_at: float) -> bool:
@@ -251,6 +266,8 @@ def _columns(session: Session) -> dict[str, Any]:
         "generation": session.generation,
         "ended": session.ended,
         "cause": session.cause,
+        "public_key": session.public_key or None,
+        "suite": session.suite,
     }
 
 
@@ -268,6 +285,8 @@ def _session(row: Row[Any]) -> Session:
         idle_seconds=row.idle_seconds,
         last_seen=row.last_seen,
         generation=row.generation,
+        public_key=row.public_key or b"",
+        suite=None if row.suite is None else Suite(row.suite),
         ended=row.ended,
         cause=None if row.cause is None else EndCause(row.cause),
     )

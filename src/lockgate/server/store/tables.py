@@ -54,7 +54,7 @@ sessions = Table(
     "sessions",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
-    Column("cookie_hash", LargeBinary(32), nullable=False, unique=True),
+    Column("cookie_hash", LargeBinary(32), nullable=False, unique=True),  # of the cookie used last
     Column("user", String(128), nullable=False),
     Column("realm", String(128), nullable=False),
     Column("roles", String(4096), nullable=False),  # JSON list
@@ -70,6 +70,8 @@ sessions = Table(
     Column("generation", Integer, nullable=False),
     Column("ended", Float),
     Column("cause", String(32)),
+    Column("public_key", LargeBinary(32)),
+    Column("suite", String(32)),
     CheckConstraint("(ended IS NULL) = (cause IS NULL)", name="ended_has_cause"),
 )
 
@@ -82,6 +84,19 @@ Index(
 )
 Index("ix_sessions_ended", sessions.c.ended)
 Index("ix_sessions_started", sessions.c.started)
+
+# Cookies beside the one used last, of sessions that replace theirs: handed out and not used yet, or
+# with the time since when they are worth nothing.
+cookies = Table(
+    "cookies",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),
+    Column("session", BigInteger, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("spent", Float),
+)
+
+Index("ix_cookies_session", cookies.c.session)
 
 # One row per address that was ever given out: leased while `session` is set, else free from `free_at` on.
 leases = Table(

@@ -1,8 +1,9 @@
-//! From the TUN to clients: one look-up and one judgement for a super-packet, then cut, seal, send.
+//! From the TUN into the tunnels: one look-up and one judgement for a super-packet, then cut, seal,
+//! send.
 //!
 //! ESP: every packet is sealed alone, in place, and equally long ones leave in one send. TLS:
 //! whole frames share records. Both kinds of batch go on over several reads of the TUN as long as
-//! the packets are for the same client, and leave at the latest at the end of the turn.
+//! the packets are for the same peer, and leave at the latest at the end of the turn.
 
 use std::io;
 
@@ -10,12 +11,13 @@ use lockgate_dataplane::discard::Discard;
 use lockgate_dataplane::esp::{IPV4, IPV6};
 use lockgate_dataplane::segment::Segments;
 use lockgate_dataplane::vnet::{self, VnetHeader};
-use lockgate_dataplane::{ip, mss};
+use lockgate_dataplane::{icmp, ip, mss};
 
+use super::Side;
 use super::batch::Batch;
 use super::counts::Counts;
 use super::lifecycle::Book;
-use super::port::{Peer, Port};
+use super::port::Ports;
 use super::record::Record;
 use super::session::{Route, Session};
 use super::tun::{self, Tun};
@@ -24,7 +26,7 @@ use super::tun::{self, Tun};
 const READS: usize = 16;
 const BYTES: usize = 256 << 10;
 
-/// Inner packets and bytes that have gone to a client.
+/// Inner packets and bytes that have gone into a tunnel.
 #[derive(Clone, Copy, Debug, Default)]
 struct Gone {
     packets: u64,
@@ -39,50 +41,50 @@ impl Gone {
 }
 
 #[derive(Debug)]
-pub(super) struct Downlink {
+pub(super) struct FromTun {
     packet: Box<[u8]>,
+    /// One packet cut from a super-packet, to be quoted.
+    quoted: Vec<u8>,
     batch: Batch,
     record: Record,
 }
 
-impl Downlink {
+impl FromTun {
     pub(super) fn new() -> Self {
         Self {
             packet: vec![0; tun::READ].into(),
+            quoted: Vec::new(),
             batch: Batch::new(),
             record: Record::new(),
         }
     }
 
     /// One turn of reading the TUN. Fails when the TUN is gone.
-    pub(super) fn turn(
-        &mut self,
-        tun: &Tun,
-        ports: &[Port],
-        book: &mut Book,
-        now: u64,
-    ) -> io::Result<()> {
+    pub(super) fn turn(&mut self, tun: &Tun, book: &mut Book, now: u64) -> io::Result<()> {
         let mut bytes = 0;
         for _ in 0..READS {
             let Some(length) = tun.read(&mut self.packet)? else {
                 break;
             };
-            if let Err(reason) = self.forward(length, ports, book, now) {
+            if let Err(reason) = self.forward(length, tun, book, now) {
                 book.counts.discard(reason);
             }
             bytes += length;
-            if bytes >= BYTES || self.batch.blocked().is_some() {
+            if bytes >= BYTES || self.batch.blocked().is_some() || book.is_clogged(now) {
                 break;
             }
         }
         self.record.finish(book, now);
-        self.batch.flush(ports, &mut book.counts);
+        self.flush(book, now);
         Ok(())
     }
 
     /// Sends what waits for a socket.
-    pub(super) fn flush(&mut self, ports: &[Port], counts: &mut Counts) {
-        self.batch.flush(ports, counts);
+    pub(super) fn flush(&mut self, book: &mut Book, now: u64) {
+        self.batch.flush(&book.ports, &mut book.counts);
+        if let Some(port) = self.batch.takes_too_large() {
+            book.too_large(port, now);
+        }
     }
 
     /// The port that must become writable before the next turn.
@@ -94,12 +96,13 @@ impl Downlink {
     fn forward(
         &mut self,
         length: usize,
-        ports: &[Port],
+        tun: &Tun,
         book: &mut Book,
         now: u64,
     ) -> Result<(), Discard> {
         let Self {
             packet,
+            quoted,
             batch,
             record,
         } = self;
@@ -107,26 +110,33 @@ impl Downlink {
         let header = VnetHeader::parse(frame).ok_or(Discard::TooShort)?;
         let packet = frame.get_mut(vnet::LEN..).ok_or(Discard::TooShort)?;
         let destination = ip::destination(packet)?;
-        let slot = book
-            .sessions
-            .by_address(destination)
-            .ok_or(Discard::NoSession)?;
+        let slot = match book.side {
+            Side::Gateway => book.sessions.by_address(destination),
+            Side::Client => book.sessions.newest(),
+        };
+        let slot = slot.ok_or(Discard::NoSession)?;
         let session = book.sessions.get_mut(slot).ok_or(Discard::NoSession)?;
         book.report.busy(slot, session);
-        let length = session
-            .gate
-            .inbound(packet, now)
-            .inspect_err(|_| session.traffic.dropped += 1)?;
+        let length = session.judge_entering(packet, now)?;
         let packet = packet.get_mut(..length).ok_or(Discard::BadLength)?;
-        mss::clamp(packet, session.mtu, header.needs_checksum());
-        let route = session
-            .route(destination.is_ipv6(), now)
-            .ok_or(Discard::NoTransport)?;
+        mss::clamp(packet, session.path_mtu, header.needs_checksum());
+        let may_be_cut = icmp::may_be_cut(packet);
         let segments = Segments::new(&header, packet)?;
-        if segments.len_of(0) > usize::from(session.mtu) {
+        let oversize = segments.len_of(0) > usize::from(session.path_mtu);
+        if oversize && !may_be_cut {
+            if session.complaints.take(now) {
+                complain(&segments, session.path_mtu, quoted, tun, &mut book.counts);
+            }
             return Err(Discard::TooBig);
         }
+        if oversize && segments.len_of(0) > usize::from(session.mtu) {
+            return Err(Discard::TooBig);
+        }
+        let route = session
+            .route(destination.is_ipv6(), oversize, now)
+            .ok_or(Discard::NoTransport)?;
         let mut gone = Gone::default();
+        let mut awaits_echo = false;
         let result = match route {
             Route::Esp => {
                 let next_header = if destination.is_ipv6() { IPV6 } else { IPV4 };
@@ -135,10 +145,15 @@ impl Downlink {
                     next_header,
                     session,
                     batch,
-                    ports,
+                    &book.ports,
                     &mut book.counts,
                     &mut gone,
                 );
+                if gone.packets > 0
+                    && let Some(lead) = session.path.lead()
+                {
+                    awaits_echo = lead.sent(now);
+                }
                 if session.esp.takes_rekey_notice() {
                     book.report.rekey_wanted(session.id);
                 }
@@ -152,8 +167,27 @@ impl Downlink {
             session.active = now;
             session.traffic.packets_out += gone.packets;
             session.traffic.bytes_out += gone.bytes;
+            if awaits_echo {
+                book.refresh(slot, now);
+            }
         }
         result
+    }
+}
+
+/// Tells the sender of packets larger than `mtu` so: the first of them is quoted.
+fn complain(
+    segments: &Segments<'_>,
+    mtu: u16,
+    quoted: &mut Vec<u8>,
+    tun: &Tun,
+    counts: &mut Counts,
+) {
+    let mut message = [0; icmp::LONGEST];
+    quoted.resize(segments.len_of(0), 0);
+    segments.write(0, quoted);
+    if let Some(length) = icmp::too_big(quoted, mtu, &mut message) {
+        tun.write(message.get(..length).unwrap_or_default(), counts);
     }
 }
 
@@ -166,7 +200,7 @@ fn seal(
     next_header: u8,
     session: &mut Session,
     batch: &mut Batch,
-    ports: &[Port],
+    ports: &Ports,
     counts: &mut Counts,
     gone: &mut Gone,
 ) -> Result<(), Discard> {
@@ -216,29 +250,4 @@ fn frame_up(
         gone.add(length);
     }
     Ok(())
-}
-
-/// Answers a probe the way it asks: one zero byte under our keys. False without keys.
-pub(super) fn answer_probe(
-    session: &mut Session,
-    peer: &Peer,
-    next_header: u8,
-    ports: &[Port],
-) -> bool {
-    let Some(outbound) = &mut session.esp.outbound else {
-        return false;
-    };
-    let key = &mut outbound.key;
-    let mut buffer = [0; 128];
-    let (sealed, start) = (key.sealed_len(1), key.headroom());
-    // The payload is zero already.
-    debug_assert!(start < sealed && sealed <= buffer.len());
-    if let Some(space) = buffer.get_mut(..sealed)
-        && key.seal(space, 1, next_header).is_ok()
-        && let Some(port) = ports.get(peer.port)
-    {
-        // A lost answer is asked for again.
-        let _ = port.send(peer, space, sealed);
-    }
-    true
 }

@@ -1,38 +1,78 @@
 //! An IF-T connection before it has a session: frames up, frames down, then the hand-over.
+//!
+//! Both kinds of edge hold these conversations, one with clients, one with a gateway; [`Terms`]
+//! says what differs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockgate_dataplane::if_t;
-use lockgate_dataplane::link::{ConnOpened, FromEdge, ToEdge};
+use lockgate_dataplane::link::{FromEdge, ToEdge};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
-use super::Front;
-use super::refusal::Refusal;
-use super::serve::Ends;
-use crate::data::{Adopted, ToData};
-use crate::link::directory::{Command, Registered};
+use crate::data::{Adopted, Side, ToData};
+use crate::front::refusal::{Refusal, Refusals};
+use crate::link::DataPort;
+use crate::link::directory::{Command, Directory, Registered};
+use crate::link::uplink::Uplink;
 
-/// First sequence number of ours; real gateways start near it, clients do not check it.
-const FIRST_SEQUENCE: u32 = 0x1f4;
-/// Largest TLS plaintext record. Clients take one record as one frame, so a frame that does not
+/// First sequence number of a gateway; real ones start near it, clients do not check it.
+const GATEWAY_SEQUENCE: u32 = 0x1f4;
+/// First sequence number of a client, as openconnect counts.
+const CLIENT_SEQUENCE: u32 = 0;
+/// Largest TLS plaintext record. Peers take one record as one frame, so a frame that does not
 /// fit one cannot be sent to them at this stage.
 const RECORD: usize = 16 * 1024;
 /// Read at a time: one full TLS record.
 const READ: usize = 16 * 1024;
-/// After our goodbye, how long and how much more the client may say before the socket closes: an
+/// After our goodbye, how long and how much more the peer may say before the socket closes: an
 /// early close would reset the connection and destroy what it has not read yet.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 * 1024;
+/// Vendor and kind of a message that is one inner packet.
+const DATA: (u32, u32) = (0x0a4c, 4);
+
+/// What a conversation works with; cheap to clone.
+#[derive(Clone)]
+pub struct Ties {
+    pub directory: Arc<Directory>,
+    pub uplink: Uplink,
+    pub data: Arc<dyn DataPort>,
+    pub refusals: Arc<Refusals>,
+}
+
+impl std::fmt::Debug for Ties {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ties").finish_non_exhaustive()
+    }
+}
+
+/// What a peer may do before its connection is attached.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Which end we are. A client drops data that overtakes its `attach`; a gateway shows it to
+    /// the control plane like every frame out of turn.
+    pub side: Side,
+    /// Frames and bytes in each direction.
+    pub frames: u32,
+    pub bytes: usize,
+    /// Longest body of one frame.
+    pub body: usize,
+    /// From the first byte to `attach`.
+    pub time: Duration,
+    /// For one frame to be written.
+    pub write_time: Duration,
+}
 
 /// How a conversation ended.
 enum End {
     /// The data thread has the connection now.
     HandedOver,
-    /// Said goodbye because the control plane wanted that.
+    /// Said goodbye because our side wanted that.
     Closed,
     PeerClosed,
     PeerFailed,
@@ -41,56 +81,57 @@ enum End {
 
 impl End {
     /// The `cause` in `conn_closed`: a fixed set of names.
-    fn cause(&self) -> &'static str {
-        match self {
-            Self::HandedOver => "handed_over",
-            Self::Closed => "closed_by_gateway",
-            Self::PeerClosed => "closed_by_client",
-            Self::PeerFailed => "connection_lost",
-            Self::Refused(refusal) => refusal.name(),
+    fn cause(&self, side: Side) -> &'static str {
+        match (self, side) {
+            (Self::HandedOver, _) => "handed_over",
+            (Self::Closed, Side::Gateway) | (Self::PeerClosed, Side::Client) => "closed_by_gateway",
+            (Self::PeerClosed, Side::Gateway) | (Self::Closed, Side::Client) => "closed_by_client",
+            (Self::PeerFailed, _) => "connection_lost",
+            (Self::Refused(refusal), _) => refusal.name(),
         }
     }
 }
 
 /// Everything that happens on one connection from the 101 on.
 ///
-/// `unread`: plaintext that came right behind the HTTP head.
+/// `unread`: plaintext that came right behind the HTTP head. `first`: announces the connection.
 pub async fn run(
-    front: Arc<Front>,
+    ties: Ties,
+    terms: Terms,
     mut registered: Registered,
     stream: TlsStream<TcpStream>,
     unread: Vec<u8>,
-    mut opened: Box<ConnOpened>,
-    ends: Ends,
+    first: FromEdge,
+    peer: SocketAddr,
 ) {
     let (conn, epoch) = (registered.conn, registered.epoch);
-    opened.conn = conn;
     // A link that has gone drops the connection's commands, which ends the conversation.
-    let _ = front
-        .uplink
-        .send_for(epoch, FromEdge::ConnOpened(opened))
-        .await;
+    let _ = ties.uplink.send_for(epoch, first).await;
     let mut talk = Conversation {
-        front: &front,
-        ends,
+        ties: &ties,
+        terms,
+        peer,
         stream: Some(stream),
         unread,
-        sequence: FIRST_SEQUENCE,
+        sequence: match terms.side {
+            Side::Gateway => GATEWAY_SEQUENCE,
+            Side::Client => CLIENT_SEQUENCE,
+        },
         received: Spent::default(),
         sent: Spent::default(),
     };
     let end = talk.serve(&mut registered).await;
     if let (End::Refused(refusal), false) = (&end, is_counted(&end)) {
-        front.refusals.count(*refusal);
+        ties.refusals.count(*refusal);
     }
     if !matches!(end, End::HandedOver) {
-        front.directory.forget(conn);
+        ties.directory.forget(conn);
         if registered.close() {
             // The data thread waits for a connection that will not come.
-            front.data.send(ToData::Link(ToEdge::CloseConn { conn }));
+            ties.data.send(ToData::Link(ToEdge::CloseConn { conn }));
         }
-        let cause = end.cause().to_owned();
-        let _ = front
+        let cause = end.cause(terms.side).to_owned();
+        let _ = ties
             .uplink
             .send_for(
                 epoch,
@@ -118,13 +159,13 @@ struct Spent {
 }
 
 impl Spent {
-    fn add(&mut self, bytes: usize, front: &Front) -> Result<(), End> {
+    fn add(&mut self, bytes: usize, terms: &Terms) -> Result<(), End> {
         self.frames += 1;
         self.bytes += bytes;
-        if self.frames > front.limits.sign_in_frames {
+        if self.frames > terms.frames {
             return Err(End::Refused(Refusal::SignInFrames));
         }
-        if self.bytes > front.limits.sign_in_bytes {
+        if self.bytes > terms.bytes {
             return Err(End::Refused(Refusal::SignInBytes));
         }
         Ok(())
@@ -132,8 +173,9 @@ impl Spent {
 }
 
 struct Conversation<'a> {
-    front: &'a Front,
-    ends: Ends,
+    ties: &'a Ties,
+    terms: Terms,
+    peer: SocketAddr,
     /// Taken by the hand-over.
     stream: Option<TlsStream<TcpStream>>,
     /// Plaintext not yet cut into frames.
@@ -145,7 +187,7 @@ struct Conversation<'a> {
 
 impl Conversation<'_> {
     async fn serve(&mut self, registered: &mut Registered) -> End {
-        let deadline = Instant::now() + self.front.limits.sign_in_time();
+        let deadline = Instant::now() + self.terms.time;
         loop {
             match self.pass_frames_up(registered).await {
                 Ok(()) => {}
@@ -154,8 +196,8 @@ impl Conversation<'_> {
             let Some(stream) = &mut self.stream else {
                 return End::HandedOver;
             };
-            // No frame is larger than what sign-in may send in all, so neither is `unread`.
-            let room = READ.min(self.front.limits.sign_in_bytes + if_t::HEADER);
+            // No frame is larger than this, so `unread` holds less than twice as much.
+            let room = READ.min(self.terms.body + if_t::HEADER);
             let command = tokio::select! {
                 command = registered.next() => command,
                 read = read_some(stream, &mut self.unread, room) => match read {
@@ -179,18 +221,24 @@ impl Conversation<'_> {
         }
     }
 
+    /// Data that a client drops is not counted: a tunnel that comes back has packets waiting.
     async fn pass_frames_up(&mut self, registered: &Registered) -> Result<(), End> {
         let (conn, epoch) = (registered.conn, registered.epoch);
         loop {
-            let most = self.front.limits.sign_in_bytes;
-            let (header, range) = match if_t::next_frame(&self.unread, most) {
+            let (header, range) = match if_t::next_frame(&self.unread, self.terms.body) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(_) => return Err(End::Refused(Refusal::BadFrame)),
             };
             let end = range.end;
+            if self.terms.side == Side::Client && (header.vendor, header.kind) == DATA {
+                // The gateway may send packets as soon as it has sent the configuration.
+                self.unread.drain(..end);
+                self.ties.refusals.count(Refusal::EarlyData);
+                continue;
+            }
             let body = self.unread.get(range).unwrap_or_default().to_vec();
-            self.received.add(end, self.front)?;
+            self.received.add(end, &self.terms)?;
             self.unread.drain(..end);
             let frame = FromEdge::Frame {
                 conn,
@@ -198,7 +246,7 @@ impl Conversation<'_> {
                 kind: header.kind,
                 body,
             };
-            if self.front.uplink.send_for(epoch, frame).await.is_err() {
+            if self.ties.uplink.send_for(epoch, frame).await.is_err() {
                 return Err(End::Refused(Refusal::NoControl));
             }
         }
@@ -213,7 +261,7 @@ impl Conversation<'_> {
     /// write was flushed), and a record holds 16 KiB.
     async fn write_frame(&mut self, vendor: u32, kind: u32, body: &[u8]) -> Result<(), End> {
         let total = if_t::HEADER + body.len();
-        self.sent.add(total, self.front)?;
+        self.sent.add(total, &self.terms)?;
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
@@ -225,7 +273,7 @@ impl Conversation<'_> {
         frame.extend_from_slice(&if_t::encode_header(vendor, kind, length, self.sequence));
         frame.extend_from_slice(body);
         self.sequence = self.sequence.wrapping_add(1);
-        let written = timeout(self.front.limits.write_time(), async {
+        let written = timeout(self.terms.write_time, async {
             stream.write_all(&frame).await?;
             stream.flush().await
         });
@@ -247,23 +295,32 @@ impl Conversation<'_> {
             return Ok(());
         };
         if !matches!(
-            timeout(self.front.limits.write_time(), stream.flush()).await,
+            timeout(self.terms.write_time, stream.flush()).await,
             Ok(Ok(()))
         ) {
             return Err(End::PeerFailed);
         }
-        let (socket, mut tls) = stream.into_inner();
+        let (socket, mut tls): (_, rustls::Connection) = match stream {
+            TlsStream::Client(stream) => {
+                let (socket, tls) = stream.into_inner();
+                (socket, tls.into())
+            }
+            TlsStream::Server(stream) => {
+                let (socket, tls) = stream.into_inner();
+                (socket, tls.into())
+            }
+        };
         // Fails when the peer closed; the data thread will see that, and tell.
         let _ = std::io::Read::read_to_end(&mut tls.reader(), &mut self.unread);
         let socket = socket.into_std().map_err(|_| End::PeerFailed)?;
-        self.front.data.send(ToData::Adopt(Box::new(Adopted {
+        self.ties.data.send(ToData::Adopt(Box::new(Adopted {
             conn,
             session,
             stream: socket,
             tls,
             leftover: std::mem::take(&mut self.unread),
             sequence: self.sequence,
-            peer: self.ends.peer,
+            peer: self.peer,
         })));
         Err(End::HandedOver)
     }

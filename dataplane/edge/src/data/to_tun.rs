@@ -1,21 +1,24 @@
-//! From clients to the TUN: open or decrypt, judge, glue packets of one flow together, write.
+//! Out of the tunnels to the TUN: open or decrypt, judge, glue packets of one flow together, write.
 
 use std::io;
 use std::ops::Range;
 
 use lockgate_dataplane::discard::Discard;
-use lockgate_dataplane::esp::{self, IPV4, IPV6, PROBE};
+use lockgate_dataplane::esp::{self, IPV4, IPV6};
 use lockgate_dataplane::if_t;
 use lockgate_dataplane::link::EndCause;
 use lockgate_dataplane::mss;
+use lockgate_dataplane::probe::{self, Probe};
 use quinn_udp::RecvMeta;
 
-use super::conn::{DATA, Input, LOGOUT, MAX_FRAME, RECORD, VENDOR};
+use super::Side;
+use super::conn::{DATA, ESP_IN_USE, Input, LOGOUT, MAX_FRAME, RECORD, VENDOR};
 use super::counts::{Counts, Failure};
-use super::downlink::answer_probe;
 use super::esp::EarlyProbe;
+use super::lead::{LEFT_ESP, USES_ESP};
 use super::lifecycle::Book;
-use super::port::{Peer, Port, RECEIVE_BUFFER, RECEIVE_BUFFERS};
+use super::port::{Peer, RECEIVE_BUFFER, RECEIVE_BUFFERS};
+use super::probes;
 use super::report::Report;
 use super::session::Session;
 use super::tun::Tun;
@@ -31,14 +34,14 @@ const NET: usize = 64 << 10;
 const PLAIN: usize = MAX_FRAME + NET + RECORD + 4096;
 
 #[derive(Debug)]
-pub(super) struct Uplink {
+pub(super) struct ToTun {
     datagrams: Box<[u8]>,
     metas: [RecvMeta; RECEIVE_BUFFERS],
     net: Box<[u8]>,
     plain: Box<[u8]>,
 }
 
-impl Uplink {
+impl ToTun {
     pub(super) fn new() -> Self {
         Self {
             datagrams: vec![0; RECEIVE_BUFFERS * RECEIVE_BUFFER].into(),
@@ -49,17 +52,13 @@ impl Uplink {
     }
 
     /// One turn of a UDP socket.
-    pub(super) fn port_turn(
-        &mut self,
-        index: usize,
-        tun: &mut Tun,
-        ports: &[Port],
-        book: &mut Book,
-        now: u64,
-    ) {
-        let Some(port) = ports.get(index) else { return };
+    pub(super) fn port_turn(&mut self, index: usize, tun: &mut Tun, book: &mut Book, now: u64) {
         let mut bytes = 0;
         for _ in 0..RECEIVES {
+            // A packet may have ended the session whose port this is.
+            let Some(port) = book.ports.get(index) else {
+                return;
+            };
             let received = match port.receive(&mut self.datagrams, &mut self.metas) {
                 Ok(received) => received,
                 Err(error) => {
@@ -70,7 +69,8 @@ impl Uplink {
                 }
             };
             for at in 0..received {
-                let Some(meta) = self.metas.get(at).copied() else {
+                let (Some(meta), Some(port)) = (self.metas.get(at).copied(), book.ports.get(index))
+                else {
                     break;
                 };
                 let peer = port.peer(index, &meta);
@@ -78,7 +78,7 @@ impl Uplink {
                 let end = start + meta.len.min(RECEIVE_BUFFER);
                 for start in (start..end).step_by(meta.stride.max(1)) {
                     let datagram = start..end.min(start.saturating_add(meta.stride));
-                    if let Err(reason) = self.datagram(datagram, &peer, tun, ports, book, now) {
+                    if let Err(reason) = self.datagram(datagram, &peer, tun, book, now) {
                         book.counts.discard(reason);
                     }
                 }
@@ -97,7 +97,6 @@ impl Uplink {
         range: Range<usize>,
         peer: &Peer,
         tun: &mut Tun,
-        ports: &[Port],
         book: &mut Book,
         now: u64,
     ) -> Result<(), Discard> {
@@ -112,13 +111,15 @@ impl Uplink {
             .get(opened.range.clone())
             .ok_or(Discard::BadLength)?;
 
-        // From here on the packet is known to be the client's, and new.
-        let probe = payload == PROBE;
-        let moved = !session.path.esp_alive(now) || session.esp.peer.as_ref() != Some(peer);
-        session.path.heard_esp(now);
-        session.esp.peer = Some(*peer);
-        let result = if probe {
-            if !answer_probe(session, peer, next_header, ports) {
+        // From here on the packet is known to be the other end's, and new.
+        let probe = probe::parse(payload);
+        let moved = session.heard_esp(peer, probe, now);
+        let result = if let Some(probe) = probe {
+            // A gateway answers; a client has asked.
+            if book.side == Side::Gateway
+                && !probes::answer(session, peer, next_header, probe, &book.ports)
+                && probe == Probe::Plain
+            {
                 session.esp.early = Some(EarlyProbe {
                     from: *peer,
                     next_header,
@@ -227,7 +228,7 @@ impl Uplink {
         now: u64,
     ) -> Result<(), &'static str> {
         let mut at = 0;
-        let mut left_esp = None;
+        let mut changed = None;
         let result = loop {
             let rest = self.plain.get(at..length).unwrap_or_default();
             let (header, body) = match if_t::next_frame(rest, MAX_FRAME - if_t::HEADER) {
@@ -247,7 +248,7 @@ impl Uplink {
                     continue;
                 };
                 if heard_tls(session, self.plain.get(body.start).copied(), now) {
-                    left_esp = Some(owner);
+                    changed = Some(owner);
                 }
                 let result = deliver(
                     &mut self.plain,
@@ -263,6 +264,7 @@ impl Uplink {
                 }
             } else if header.vendor == VENDOR
                 && header.kind == LOGOUT
+                && book.side == Side::Gateway
                 && let Some(owner) = conn.session
             {
                 // Holds without a control plane too: nobody may use the session after this.
@@ -271,6 +273,15 @@ impl Uplink {
                 break Ok(());
             } else if conn.grants_frame(now) {
                 let body = self.plain.get(body).unwrap_or_default();
+                if header.vendor == VENDOR
+                    && header.kind == ESP_IN_USE
+                    && (body == LEFT_ESP || body == USES_ESP)
+                    && let Some(owner) = conn.session
+                    && let Some(session) = book.sessions.get_mut(owner)
+                {
+                    session.path.told(body == USES_ESP);
+                    changed = Some(owner);
+                }
                 book.report.frame(conn.id, header.vendor, header.kind, body);
             } else {
                 break Err("too many control messages");
@@ -282,7 +293,7 @@ impl Uplink {
         {
             conn.keep(rest);
         }
-        if let Some(owner) = left_esp {
+        if let Some(owner) = changed {
             book.refresh(owner, now);
         }
         result
@@ -302,7 +313,7 @@ fn heard_tls(session: &mut Session, first: Option<u8>, now: u64) -> bool {
     alive && !session.path.esp_alive(now)
 }
 
-/// Judges a packet from a client and takes it for the network.
+/// Judges a packet from the other end and takes it for the TUN.
 #[inline]
 fn deliver(
     buffer: &mut [u8],
@@ -315,12 +326,9 @@ fn deliver(
 ) -> Result<(), Discard> {
     let packet = buffer.get_mut(range.clone()).ok_or(Discard::TooShort)?;
     report.busy(slot, session);
-    let length = session
-        .gate
-        .outbound(packet, now)
-        .inspect_err(|_| session.traffic.dropped += 1)?;
+    let length = session.judge_leaving(packet, now)?;
     let packet = packet.get_mut(..length).ok_or(Discard::BadLength)?;
-    mss::clamp(packet, session.mtu, false);
+    mss::clamp(packet, session.path_mtu, false);
     session.active = now;
     session.traffic.packets_in += 1;
     session.traffic.bytes_in += length as u64;
