@@ -82,9 +82,11 @@ def test_a_failure_stays_until_its_owner_has_seen_it() -> None:
 def test_a_change_of_the_machine_is_finished_before_its_caller_goes() -> None:
     """Else what is undone meanwhile would be done again by a thread that nobody waits for."""
     order: list[str] = []
+    begun = asyncio.Event()
 
     async def change() -> None:
         order.append("begun")
+        begun.set()
         await asyncio.sleep(0.01)
         order.append("finished")
 
@@ -95,8 +97,7 @@ def test_a_change_of_the_machine_is_finished_before_its_caller_goes() -> None:
     async def give_up() -> None:
         lock = asyncio.Lock()
         task = asyncio.ensure_future(attempt(lock))
-        while not order:
-            await asyncio.sleep(0)
+        await begun.wait()
         for _ in range(3):
             task.cancel()
             await asyncio.sleep(0)
