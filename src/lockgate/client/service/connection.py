@@ -7,7 +7,6 @@ keeps the facts that go with the states (cookie, configuration, figures), and an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
@@ -18,14 +17,16 @@ import structlog
 from lockgate.client import machine, problems
 from lockgate.client.event_log import EventLog
 from lockgate.client.machine import Progress, Via
+from lockgate.client.service import farewell
 from lockgate.client.service.clock import Clock
 from lockgate.client.service.dialer import Dialer, Expectation, Transport
+from lockgate.client.service.figures import NO_TRAFFIC, Figures
 from lockgate.client.service.front import Front, Nobody
-from lockgate.client.service.hub import EdgeGone, EdgeHub, Wire
+from lockgate.client.service.hub import EdgeHub
 from lockgate.client.service.network import TunnelNetwork
 from lockgate.client.service.resume_key import ResumeKey, introduction
 from lockgate.client.service.saved_session import SavedSession, SessionStore
-from lockgate.client.service.sign_in import AttemptError, Conversed, Conversing, Wishes
+from lockgate.client.service.sign_in import AttemptError, Conversed, Conversing, Wishes, said_meanwhile
 from lockgate.client.service.tunnel import Esp, Tunnel
 from lockgate.client.settings import ConnectionSettings
 from lockgate.model.problem import Problem, ProblemError
@@ -39,10 +40,8 @@ from lockgate.protocol.pulse.config import TunnelConfig, decode_config
 log = structlog.get_logger("connection")
 
 PAUSE_SPREAD = (0.75, 1.25)  # of a pause between attempts, so that many clients do not come back at once
-CLOSE_PATIENCE = 5.0  # seconds for a log-out that needs a connection of its own
 ATTEMPT_PATIENCE = 600.0  # seconds for a person to answer everything; the gateway has its own limit
 LOOK_AT_CLOCK = 600.0  # seconds
-NO_TRAFFIC = edge_link.Traffic(0, 0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -57,28 +56,6 @@ class Services:
     changed: Callable[[Connection], None]  # the state is another one: tell whoever watches
     spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
     clock: Clock
-
-
-@dataclass(slots=True)
-class Figures:
-    """What `details` shows beside the state."""
-
-    peer: str = ""
-    proxy: str = ""
-    traffic: edge_link.Traffic = NO_TRAFFIC
-    before: edge_link.Traffic = NO_TRAFFIC  # of earlier edges
-    reconnects: int = 0
-    path_mtu: int = 0
-    connected_since: float | None = None
-    tls: tuple[str, str, str] = ("", "", "")
-
-    def total(self) -> edge_link.Traffic:
-        return edge_link.Traffic(
-            *(
-                getattr(self.before, name) + getattr(self.traffic, name)
-                for name in ("packets_in", "bytes_in", "packets_out", "bytes_out", "dropped")
-            )
-        )
 
 
 @dataclass(slots=True)
@@ -205,7 +182,9 @@ class Connection:
                 try:
                     self._remember(transport, key, result)
                 except ProblemError:
-                    self._leave(transport, conversation)  # the gateway's session must not be left behind
+                    farewell.leave(
+                        services.hub, transport, conversation
+                    )  # the gateway's session must not be left behind
                     raise
                 self.happen(machine.SignedIn())
 
@@ -215,14 +194,6 @@ class Connection:
             await self._enter(transport, conversation, result)
         finally:
             services.hub.drop_wire(transport.wire)  # unless the session has it
-
-    def _leave(self, transport: Transport, conversation: ClientConversation) -> None:
-        """Ends the session on a connection that no tunnel has yet."""
-        conversation.log_out()
-        for frame in conversation.take_frames():
-            self.services.hub.send(
-                edge_link.LinkFrame(transport.wire.conn, frame.vendor, int(frame.kind), frame.body)
-            )
 
     def _remember(self, transport: Transport, key: ResumeKey, result: Conversed) -> None:
         """Keeps the session on disk before the gateway hears that we have it. ProblemError when the disk does
@@ -279,7 +250,7 @@ class Connection:
         if former is not None and (former.address4, former.address6) != (config.address4, config.address6):
             log.warning("other-addresses", connection=self.id)
         await services.network.apply(self.id, config, transport, saved)
-        said = _said_meanwhile(transport.wire, conversation)
+        said = said_meanwhile(transport.wire, conversation)
         saved.configuration, saved.extended = result.configuration, config.extended
         saved.interface = services.network.interface
         saved.conn = transport.wire.conn
@@ -421,7 +392,7 @@ class Connection:
                 log.error("network-not-restored", connection=self.id, **error.problem.as_dict())
                 left = error.problem
             if log_out and not told and self.saved is not None:
-                await self._log_out_anew(self.saved)
+                await farewell.log_out(self.services.hub, self.services.dialer, self.saved)
         except Exception:
             log.exception("internal-error", connection=self.id)
         finally:
@@ -433,30 +404,6 @@ class Connection:
                 log.error("session-not-forgotten", connection=self.id, reason=error.strerror)
             self.saved = None
             self.happen(machine.Closed(left))
-
-    async def _log_out_anew(self, saved: SavedSession) -> None:
-        """The session has no connection: one is made to end it at the gateway. Best effort."""
-        hub = self.services.hub
-        try:
-            async with asyncio.timeout(CLOSE_PATIENCE):
-                transport = await self.services.dialer.open(
-                    self.settings, saved.expected(), Nobody(), self.uid
-                )
-                try:
-                    conversation = ClientConversation(
-                        introduction(ResumeKey(saved.key), transport, saved.cookie)
-                    )
-
-                    async def leave(_: Conversed) -> None:
-                        self._leave(transport, conversation)
-                        raise AttemptError(problems.CANCELLED, final=True)
-
-                    talk = Conversing(hub, transport.wire, conversation, Nobody(), Wishes(), leave)
-                    await talk.run()
-                finally:
-                    hub.drop_wire(transport.wire)
-        except (AttemptError, ProblemError, TimeoutError):
-            pass
 
     # -- taking up what an earlier service left ----------------------------------------------------
 
@@ -501,29 +448,3 @@ class Connection:
     def background(self) -> bool:
         """Nobody sits in front of it, or whoever does may leave."""
         return self.settings.background or isinstance(self.front, Nobody)
-
-
-def _said_meanwhile(wire: Wire, conversation: ClientConversation) -> list[edge_link.FromEdge]:
-    """What came while the network was set up, for the tunnel to hear. AttemptError when the connection has
-    ended: a tunnel on it would never learn that."""
-    try:
-        said = wire.take()
-    except EdgeGone:
-        raise AttemptError(problems.EDGE_DIED, final=False, system=True) from None
-    except PeerError as error:
-        raise AttemptError(problems.server_broke_protocol(str(error)), final=False) from None
-    for message in said:
-        if isinstance(message, edge_link.ConnClosed):
-            raise _ended(said, message.cause, conversation)
-    return said
-
-
-def _ended(said: list[edge_link.FromEdge], cause: str, conversation: ClientConversation) -> AttemptError:
-    """With the gateway's own reason if it gave one."""
-    with contextlib.suppress(PeerError):
-        for message in said:
-            if isinstance(message, edge_link.LinkFrame):
-                for event in conversation.receive(Frame(message.vendor, message.kind, message.body)):
-                    if isinstance(event, says.Fatal):
-                        return AttemptError(problems.server_ended(event.code, event.text), final=True)
-    return AttemptError(problems.server_closed(cause), final=False)

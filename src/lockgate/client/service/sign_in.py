@@ -1,12 +1,13 @@
 """The conversation on a fresh connection, up to the end of the configuration.
 
-`converse` pairs the sans-IO conversation with a wire of the edge and puts the server's questions to the
+`Conversing` pairs the sans-IO conversation with a wire of the edge and puts the server's questions to the
 front. It knows nothing of networks and states.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -254,3 +255,29 @@ def _choice(fields: Mapping[str, Any], key: str, choices: tuple[str, ...] | list
     if value not in choices:
         raise Cancelled
     return value
+
+
+def said_meanwhile(wire: Wire, conversation: ClientConversation) -> list[edge_link.FromEdge]:
+    """What came while the network was set up, for the tunnel to hear. AttemptError when the connection has
+    ended: a tunnel on it would never learn that."""
+    try:
+        said = wire.take()
+    except EdgeGone:
+        raise AttemptError(problems.EDGE_DIED, final=False, system=True) from None
+    except PeerError as error:
+        raise AttemptError(problems.server_broke_protocol(str(error)), final=False) from None
+    for message in said:
+        if isinstance(message, edge_link.ConnClosed):
+            raise _ended(said, message.cause, conversation)
+    return said
+
+
+def _ended(said: list[edge_link.FromEdge], cause: str, conversation: ClientConversation) -> AttemptError:
+    """With the gateway's own reason if it gave one."""
+    with contextlib.suppress(PeerError):
+        for message in said:
+            if isinstance(message, edge_link.LinkFrame):
+                for event in conversation.receive(Frame(message.vendor, message.kind, message.body)):
+                    if isinstance(event, says.Fatal):
+                        return AttemptError(problems.server_ended(event.code, event.text), final=True)
+    return AttemptError(problems.server_closed(cause), final=False)
