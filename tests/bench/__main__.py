@@ -65,9 +65,11 @@ def main(arguments: list[str]) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="how often every peer is measured (default 3)")
+    parser.add_argument(
+        "--rounds", type=int, help="how often every peer is measured (default 3, with --quick 1)"
+    )
     parser.add_argument("--seconds", type=int, default=3, help="length of one TCP transfer (default 3)")
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that all works")
+    parser.add_argument("--quick", action="store_true", help="short measurements, to see that all works")
     parser.add_argument(
         "--only", action="append", choices=GROUPS, help="leave the others out; may be repeated"
     )
@@ -82,6 +84,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--redraw", type=Path, metavar="JSON", help="only draw the picture of an earlier run's figures again"
     )
     options = parser.parse_args(arguments)
+    if options.rounds is None:
+        options.rounds = 1 if options.quick else 3
     if not 1 <= options.rounds <= 50 or not 1 <= options.seconds <= 60:
         parser.error("--rounds is 1 to 50, --seconds 1 to 60")
     if options.prototype is not None:
@@ -94,7 +98,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 def _choice(options: argparse.Namespace) -> Choice:
     groups = tuple(options.only or GROUPS)
     if options.quick:
-        return Choice(groups, 1, QUICK, options.prototype, sign_ins=24, sessions=200)
+        return Choice(groups, options.rounds, QUICK, options.prototype, sign_ins=24, sessions=200)
     return Choice(groups, options.rounds, Scale(options.seconds), options.prototype, 96, SESSIONS)
 
 
