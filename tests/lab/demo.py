@@ -118,7 +118,7 @@ def _own_client(lab: Lab, gateway: Gateway) -> dict[str, Transfer]:
     after = client.live()
     if (before["ipv4"], before["ipv6"]) != (after["ipv4"], after["ipv6"]):
         raise LabError("the client came back with other inner addresses")
-    with _step("Disconnecting; the gateway forgets the session, the client its routes"):
+    with _step("Disconnecting; the gateway forgets the session"):
         client.disconnect()
         gateway.wait_no_sessions()
         client.command("client", "stop")
