@@ -73,7 +73,6 @@ class Connection:
     figures: Figures = field(default_factory=Figures)
     _attempt: asyncio.Task[None] | None = None
     _pause: asyncio.Task[None] | None = None
-    _closing: asyncio.Task[None] | None = None
     _expiry: asyncio.TimerHandle | None = None
     _up_since: float = 0.0  # time of the loop when the tunnel was opened last
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -125,7 +124,7 @@ class Connection:
             case machine.RepairNetwork():
                 services.spawn(self._repair(), f"repair of {self.id}")
             case machine.Close(log_out):
-                self._closing = services.spawn(self._close(log_out), f"end of {self.id}")
+                services.spawn(self._close(log_out), f"end of {self.id}")
             case machine.Log(event, facts):
                 services.events.write(event, connection=self.settings.name, **facts)
 

@@ -104,7 +104,10 @@ async def _main(state_directory: Path, run_directory: Path) -> None:
             log.info("started", version=__version__)
             await stopped.wait()
             log.info("stopping", keep=service.keep_tunnels)
-            if not service.keep_tunnels:
+            if service.keep_tunnels:
+                # Callers are cut off now: that is no wish of theirs to end their connections.
+                api.on_leave(lambda caller: None)
+            else:
                 await service.end_all()
             raise _Stop
     except* _Stop:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lockgate.client import machine
-from lockgate.client.machine import Progress
 
 if TYPE_CHECKING:
     from lockgate.client.service.connection import Connection
     from lockgate.client.service.network import TunnelNetwork
-
-_TRANSPORT_STATES = (Progress.CONNECTED,)
 
 
 def _transport(connection: Connection) -> str | None:
