@@ -55,9 +55,12 @@ class Program:
     def wait(self, *, deadline: float = 15.0) -> int:
         """Its exit status, negative for a signal. raises: LabError when it is still running at the deadline."""
         try:
-            return self.process.wait(deadline)
+            status = self.process.wait(deadline)
         except subprocess.TimeoutExpired:
             raise LabError(f"{self.name} still runs after {deadline:g} s\n{self.tail()}") from None
+        if self.process.stdin is not None:
+            self.process.stdin.close()  # also when the test that held it fails now
+        return status
 
     def stop(self, number: signal.Signals = signal.SIGTERM, *, deadline: float = 10.0) -> int:
         """End it: politely, by force at the deadline."""

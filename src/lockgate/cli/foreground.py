@@ -223,6 +223,8 @@ class Foreground:
                 return True
             elif message.get("event") == "state":
                 self._show(message)
+                # The signal may have come while this was on its way: there was a connection all the same.
+                self._was_connected |= message.get("state") == "connected"
                 if message.get("state") in ("disconnected", "failed"):
                     return True
         return False

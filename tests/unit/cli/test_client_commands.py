@@ -401,6 +401,19 @@ def test_a_signal_before_it_is_established(service, number):
     assert process.output()[0] == 128 + number
 
 
+def test_a_signal_that_overtakes_the_word_of_the_connection(service):
+    process = service.command("connect", URL)
+    caller = service.accept()
+    caller.request("connect")
+    caller.answer({"connection": "c1"})
+    process.send(signal.SIGINT)
+    assert caller.request("disconnect") == {"connection": "c1"}
+    caller.say(state("connected", transport="esp"))  # it was, before the service heard of the signal
+    caller.say(state("disconnecting"))
+    caller.say(state("disconnected"))
+    assert process.output()[0] == 0
+
+
 def test_a_disconnection_that_fails_is_no_success(service):
     process = service.command("connect", URL)
     caller = service.accept()
