@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 ANY_PORT = (0, 65535)
@@ -22,6 +23,17 @@ class PortRange:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressRange:
+    """Addresses `first` .. `last` of one IP version, both included."""
+
+    first: Address
+    last: Address
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
 class AccessRule:
     """One rule as configured. The first rule that matches decides; no match denies."""
 
@@ -30,8 +42,7 @@ class AccessRule:
     networks: tuple[Network, ...]
     protocol: int | str | None = None  # number, None for any, "icmp" for ICMP or ICMPv6 by family
     ports: tuple[PortRange, ...] = ()  # of the remote end; empty is any
-    # Made because nobody wrote a rule: never opens reserved networks.
-    implied: bool = False
+    names: tuple[str, ...] = ()  # DNS names whose addresses it covers as well, in lower case
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +60,25 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A compiled rule and the configured one it came from."""
+    """A compiled rule and what it came from. name: the DNS name that had this address, "" for a network."""
 
     rule: Rule
     origin: AccessRule
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """All rules of a session, in order, and the networks that only a rule written for them opens."""
+    """All rules of a session, in order, and the networks that only a rule written for them opens.
+
+    omitted: how many more there would have been than the edge takes; they count as "no rule", which denies.
+    """
 
     compiled: tuple[CompiledRule, ...]
     reserved: tuple[Network, ...]
+    omitted: int = 0
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """What goes to the edge."""
         return tuple(entry.rule for entry in self.compiled)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A decision and what decided it, in the order it was looked at."""
-
-    allow: bool
-    reasons: tuple[str, ...]

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
+from lockgate.model.facts import SignInFacts
+from lockgate.model.policy import Audience
+
 _SEAL: Final = object()
 
 
@@ -16,14 +19,17 @@ _SEAL: Final = object()
 class Identity:
     """Who signed in, how, and from where. Cannot be built, copied or unpickled elsewhere."""
 
+    audience: Audience  # "administrators": realm and roles are administrators' ones
     user: str  # canonical user name
+    server: str  # auth server that knows the user
     realm: str
-    roles: tuple[str, ...]
+    roles: tuple[str, ...]  # at least one
+    chosen: tuple[str, ...]  # what the user chose where there was a choice; later decisions keep to it
     method: str  # how it was proved, for the audit: "password"
-    source: str  # address the sign-in came from, as text
     # State of the account that was checked: a later change of the account makes this stale.
     serial: int
-    signed_in_at: float  # seconds since 1970
+    revision: int  # of the configuration that decided
+    facts: SignInFacts  # what it was decided by; the next decision about the session begins with them
     seal: object = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -33,9 +39,28 @@ class Identity:
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("an Identity is not pickled or copied")
 
+    @property
+    def source(self) -> str:
+        """Address the sign-in came from, as text."""
+        return self.facts.source
+
+    @property
+    def signed_in_at(self) -> float:
+        """Seconds since 1970."""
+        return self.facts.time
+
 
 def seal_identity(
-    *, user: str, realm: str, roles: tuple[str, ...], method: str, source: str, serial: int, now: float
+    *,
+    audience: Audience,
+    roles: tuple[str, ...],
+    chosen: tuple[str, ...],
+    method: str,
+    serial: int,
+    revision: int,
+    facts: SignInFacts,
 ) -> Identity:
     """For the last step of a complete sign-in, and nobody else."""
-    return Identity(user, realm, roles, method, source, serial, now, _SEAL)
+    return Identity(
+        audience, facts.user, facts.server, facts.realm, roles, chosen, method, serial, revision, facts, _SEAL
+    )

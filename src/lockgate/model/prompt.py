@@ -23,21 +23,29 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class RealmChoice:
-    """Answer: {"realm": one of `realms`}."""
+    """Answer: {"realm": one of `realms`}; without any, {"realm": a name that the user types}."""
 
     realms: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Answer: {"username": str, "password": Secret}; without "username" the last one counts."""
+    """Answer: {"username": str, "password": Secret}; without "username" the last one counts.
+
+    labels: text before the fields; empty is the front's own.
+    """
 
     retry: bool  # the previous answer was wrong
+    user_label: str = ""
+    password_label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NewPassword:
-    """Answer: {"old": Secret, "new": Secret}."""
+    """The password has to be changed first. Answer: {"old": Secret, "new": Secret}.
+
+    `text` says why, or what was wrong with the last answer.
+    """
 
     text: str
 
@@ -47,6 +55,13 @@ class TokenCode:
     """Answer: {"code": Secret}."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChoice:
+    """Which of several sets of roles? Answer: {"roles": index of one of `options`, in decimal digits}."""
+
+    options: tuple[tuple[str, ...], ...]  # at least two, none empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +95,7 @@ class Refused:
     text: str
 
 
-Prompt = Notice | RealmChoice | Credentials | NewPassword | TokenCode | SessionChoice
+Prompt = Notice | RealmChoice | Credentials | NewPassword | TokenCode | RoleChoice | SessionChoice
 Outcome = SignedIn | Refused
 Step = Prompt | Outcome
 

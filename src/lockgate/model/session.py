@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
+from lockgate.model.facts import SignInFacts
 from lockgate.protocol.edge_link import Suite
 
 
@@ -22,6 +23,9 @@ class EndCause(StrEnum):
     USER_DELETED = "user-deleted"
     PASSWORD_CHANGED = "password-changed"  # noqa: S105  # a cause, not a password
     COOKIE_REPLAYED = "cookie-replayed"  # two parties have its cookies
+    AWAY = "away"  # its client did not come back within the heartbeat time-out
+    POLICY_CHANGED = "policy-changed"  # its user has no role with VPN tunnelling any more
+    PORTAL_ENDED = "portal-ended"  # the web session that started it is over
 
 
 class RefusalReason(StrEnum):
@@ -36,6 +40,8 @@ class RefusalReason(StrEnum):
     PROOF_WRONG = "proof-wrong"
     COOKIE_REPLAYED = "cookie-replayed"  # the cookie was replaced, and its successor has been used
     OVERTAKEN = "overtaken"  # so it was, but only after this client had connected
+    ROAMING = "roaming"  # it may not go on from another address
+    NOT_ALLOWED = "not-allowed"  # realm or roles are closed to that address, program or certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,11 @@ class Session:
     public_key: Ed25519 key whose signature a resumption needs, 32 bytes; empty where the client has
                 none, so that the cookie alone opens the session.
     suite:      how its ESP packets are protected in this generation; None without ESP.
+    server:     auth server that knows the user.
+    facts:      of the sign-in; None for a session of an earlier release.
+    revision:   of the configuration that decided about it last; 0 for a session of an earlier release.
+    parent:     web session that started it and ends it.
+    chosen:     roles that the user chose when asked.
     """
 
     id: int  # random, 1 .. 2**63 - 1
@@ -72,6 +83,12 @@ class Session:
     suite: Suite | None = None
     ended: float | None = None
     cause: EndCause | None = None
+    server: str = "System Local"
+    facts: SignInFacts | None = None
+    revision: int = 0
+    parent: str | None = None
+    heartbeat_seconds: int = 0
+    chosen: tuple[str, ...] = ()
 
     @property
     def bound(self) -> bool:

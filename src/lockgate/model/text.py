@@ -10,6 +10,8 @@ def printable(text: str, limit: int) -> str:
     \\UNNNNNNNN; a backslash is doubled, so that nothing from outside can look escaped by us. What
     is cut off is marked with "…". limit: at least 1.
     """
+    if len(text) <= limit and text.isprintable() and "\\" not in text:
+        return text  # nearly always
     # Escapes only lengthen: looking at `limit` + 1 characters decides the result.
     escaped = "".join(_escape(character) for character in text[: limit + 1])
     return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"

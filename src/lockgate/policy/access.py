@@ -6,34 +6,37 @@ rules compiled with `reserved`:
 
 * an allowing rule has it when its network lies inside a reserved one, that is, when somebody wrote
   the rule for that network. "Allow 0.0.0.0/0" therefore opens the intranet and not the other sessions.
+* an allowing rule for a DNS name never has it: whoever answers for the name would choose what it opens.
 * a denying rule always has it: what is denied stays denied, also before a later rule that opens a
   reserved network.
-* implied rules (the default without any written rule) never have it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, ip_network
+from types import MappingProxyType
 
 from lockgate.model.access_rule import (
     ANY_PORT,
     AccessRule,
+    Address,
     CompiledRule,
     Network,
     PortRange,
     Rule,
     RuleSet,
-    Verdict,
 )
-
-Address = IPv4Address | IPv6Address
+from lockgate.model.decision import Decision, Reason
+from lockgate.protocol.edge_link import MAX_RULES
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 # IP protocols whose packets have ports the edge looks at.
 WITH_PORTS = frozenset({TCP, UDP})
 
-EVERYTHING: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+# Addresses of one name that count; answers of the field's largest services have about a dozen.
+MAX_ADDRESSES = 32
+NOTHING_RESOLVED: Mapping[str, Sequence[Address]] = MappingProxyType({})
 
 
 def reserved_networks(pools: Iterable[Network], own: Iterable[Address]) -> tuple[Network, ...]:
@@ -46,69 +49,94 @@ def reserved_networks(pools: Iterable[Network], own: Iterable[Address]) -> tuple
     return tuple(dict.fromkeys((*pools, *hosts)))
 
 
-def implied_rules(split_include: Sequence[Network]) -> tuple[AccessRule, ...]:
-    """What a signed-in user may reach when no rule is written: the tunnelled networks, else everything."""
-    if split_include:
-        return (AccessRule("default: split_include", True, tuple(split_include), implied=True),)
-    return (AccessRule("default: everything behind the gateway", True, EVERYTHING, implied=True),)
+def compile_rules(
+    rules: Iterable[AccessRule],
+    reserved: Sequence[Network],
+    resolved: Mapping[str, Sequence[Address]] = NOTHING_RESOLVED,
+) -> RuleSet:
+    """One compiled rule per network or address and port range, in the order written.
+
+    resolved: DNS name in lower case → its addresses now; a name without any covers nothing.
+    What is more than the edge takes is cut off at the end, where "no rule" denies.
+    """
+    compiled: list[CompiledRule] = []
+    omitted = 0
+    for rule in rules:
+        for network, name in _targets(rule, resolved):
+            opens = not rule.allow or (not name and any(_inside(network, outer) for outer in reserved))
+            for low, high in _port_pairs(rule.ports):
+                if len(compiled) >= MAX_RULES:
+                    omitted += 1
+                    continue
+                compiled.append(
+                    CompiledRule(
+                        Rule(
+                            allow=rule.allow,
+                            protocol=_protocol_number(rule.protocol, network),
+                            address=network.network_address.packed,
+                            prefix=network.prefixlen,
+                            port_low=low,
+                            port_high=high,
+                            reserved=opens,
+                        ),
+                        rule,
+                        name,
+                    )
+                )
+    return RuleSet(tuple(compiled), tuple(reserved), omitted)
 
 
-def compile_rules(rules: Sequence[AccessRule], reserved: Sequence[Network]) -> RuleSet:
-    """One compiled rule per network and port range, in the order written."""
-    compiled = tuple(
-        CompiledRule(
-            Rule(
-                allow=rule.allow,
-                protocol=_protocol_number(rule.protocol, network),
-                address=network.network_address.packed,
-                prefix=network.prefixlen,
-                port_low=low,
-                port_high=high,
-                reserved=_reaches_reserved(rule, network, reserved),
-            ),
-            rule,
-        )
-        for rule in rules
-        for network in rule.networks
-        for low, high in _port_pairs(rule.ports)
-    )
-    return RuleSet(compiled, tuple(reserved))
+def _targets(rule: AccessRule, resolved: Mapping[str, Sequence[Address]]) -> Iterator[tuple[Network, str]]:
+    """Networks as written, then the addresses of names, each with its name."""
+    for network in rule.networks:
+        yield network, ""
+    for name in rule.names:
+        for address in resolved.get(name, ())[:MAX_ADDRESSES]:
+            yield ip_network(address), name
 
 
-def explain(rules: RuleSet, protocol: int, address: Address, port: int | None) -> Verdict:
+def explain(rules: RuleSet, protocol: int, address: Address, port: int | None) -> Decision:
     """Whether a session's packet to `address` may pass, and what decided it.
 
     protocol: IP protocol number. port: of the remote end, None where the protocol has none.
     """
     reserved = next((network for network in rules.reserved if _covers(network, address)), None)
-    reasons: list[str] = []
+    reasons: list[Reason] = []
     for entry in rules.compiled:
         if not _matches(entry.rule, protocol, address, port):
             continue
+        path = f"access_control/{entry.origin.name}"
         if reserved is not None and not entry.rule.reserved:
-            reasons.append(
+            text = (
                 f"{describe(entry)} covers {address}, but {reserved} is reserved: "
                 "only a rule written for it opens it"
             )
+            reasons.append(Reason(text, path))
             continue
-        verb = "allows" if entry.rule.allow else "denies"
-        return Verdict(entry.rule.allow, (*reasons, f"{describe(entry)} {verb} it"))
-    return Verdict(False, (*reasons, "no rule allows it"))
+        allow = entry.rule.allow
+        verb = "allows" if allow else "denies"
+        return Decision(allow, (*reasons, Reason(f"{describe(entry)} {verb} it", path, allow)))
+    if rules.omitted:
+        text = f"{rules.omitted} more rules than the {MAX_RULES} that a session can have do not count"
+        reasons.append(Reason(text, "access_control"))
+    return Decision(False, (*reasons, Reason("no rule allows it", "access_control", False)))
 
 
 def describe(entry: CompiledRule) -> str:
     """The configured rule and the part of it that was compiled, for people."""
     rule = entry.rule
     network = _network(rule)
-    ports = (
-        ""
-        if (rule.port_low, rule.port_high) == ANY_PORT
-        else f" port {PortRange(rule.port_low, rule.port_high)}"
-    )
-    protocol = {None: "any protocol", ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMPV6: "icmp"}.get(
-        rule.protocol, f"protocol {rule.protocol}"
-    )
-    return f"rule {entry.origin.name!r} ({network}, {protocol}{ports})"
+    any_port = (rule.port_low, rule.port_high) == ANY_PORT
+    ports = "" if any_port else f" port {PortRange(rule.port_low, rule.port_high)}"
+    protocol = "any protocol" if rule.protocol is None else protocol_name(rule.protocol)
+    target = f"{entry.name} is {network.network_address}" if entry.name else str(network)
+    return f"rule {entry.origin.name!r} ({target}, {protocol}{ports})"
+
+
+def protocol_name(protocol: int) -> str:
+    """What people call an IP protocol."""
+    known = {ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMPV6: "icmp"}
+    return known.get(protocol, f"protocol {protocol}")
 
 
 def _protocol_number(protocol: int | str | None, network: Network) -> int | None:
@@ -120,12 +148,6 @@ def _protocol_number(protocol: int | str | None, network: Network) -> int | None
 
 def _port_pairs(ports: Sequence[PortRange]) -> list[tuple[int, int]]:
     return [(ports_.low, ports_.high) for ports_ in ports] or [ANY_PORT]
-
-
-def _reaches_reserved(rule: AccessRule, network: Network, reserved: Sequence[Network]) -> bool:
-    if not rule.allow:
-        return True
-    return not rule.implied and any(_inside(network, outer) for outer in reserved)
 
 
 def _inside(inner: Network, outer: Network) -> bool:

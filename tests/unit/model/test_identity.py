@@ -8,14 +8,24 @@ from pathlib import Path
 import pytest
 
 import lockgate
+from lockgate.model.facts import SignInFacts
 from lockgate.model.identity import Identity, seal_identity
 
 ALLOWED = {"model/identity.py", "server/auth/sign_in.py"}
 
 
+FACTS = SignInFacts("alice", "System Local", "Users", "192.0.2.9", "", "", 0.0)
+
+
 def make():
     return seal_identity(
-        user="alice", realm="Users", roles=(), method="password", source="192.0.2.9", serial=1, now=0.0
+        audience="users",
+        roles=("Users",),
+        chosen=(),
+        method="password",
+        serial=1,
+        revision=1,
+        facts=FACTS,
     )
 
 
@@ -32,7 +42,7 @@ def test_nobody_else_names_the_function_that_makes_one():
 
 def test_it_cannot_be_built_by_hand():
     with pytest.raises(TypeError, match="end of a sign-in"):
-        Identity("alice", "Users", (), "password", "192.0.2.9", 1, 0.0, seal=object())
+        Identity("users", "alice", "System Local", "Users", (), (), "password", 1, 1, FACTS, seal=object())
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
