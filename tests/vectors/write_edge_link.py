@@ -46,8 +46,10 @@ TO_EDGE: list[tuple[str, ToEdge, str]] = [
     ("report_stats", link.ReportStats(), "asked for when somebody looks"),
     (
         "open_session/full",
-        link.OpenSession(U64, 3, ADDRESS4, ADDRESS6, 1400, 28800, 600, 15, 42, (ANY4, HTTPS6), SA, True),
-        "both addresses, two rules, ESP keys",
+        link.OpenSession(
+            U64, 3, ADDRESS4, ADDRESS6, 1400, 28800, 600, 15, 42, (ANY4, HTTPS6), SA, True, 10**7, U64
+        ),
+        "both addresses, two rules, ESP keys, both rates",
     ),
     (
         "open_session/least",
@@ -78,6 +80,7 @@ TO_EDGE += [
     ("set_rules", link.SetRules(1, 43, (HTTPS6,)), "one rule"),
     ("set_rules/none", link.SetRules(1, 44, ()), "nothing is allowed any more"),
     ("set_deadline", link.SetDeadline(1, 3600, 600), "both time limits"),
+    ("set_limits", link.SetLimits(1, 10**6, 0), "a megabit per second from the client, no limit to it"),
     ("close_session", link.CloseSession(1, None), "without a word to the client"),
     (
         "close_session/fatal",

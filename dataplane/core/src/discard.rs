@@ -47,8 +47,8 @@ pub enum Discard {
     NoTransport,
     /// The sending key has used up its sequence numbers.
     Exhausted,
-    /// Over the rate granted to this address.
-    RateLimited,
+    /// Over the rate of its session.
+    Rate,
     /// There is no TUN device at the moment.
     NoTun,
 }
@@ -78,7 +78,7 @@ impl Discard {
         Self::TooBig,
         Self::NoTransport,
         Self::Exhausted,
-        Self::RateLimited,
+        Self::Rate,
         Self::NoTun,
     ];
 
@@ -107,7 +107,7 @@ impl Discard {
             Self::TooBig => "too-big",
             Self::NoTransport => "no-transport",
             Self::Exhausted => "exhausted",
-            Self::RateLimited => "rate-limited",
+            Self::Rate => "rate",
             Self::NoTun => "no-tun",
         }
     }
@@ -124,8 +124,14 @@ impl Counters {
 
     #[inline]
     pub fn add(&mut self, reason: Discard) {
+        self.add_many(reason, 1);
+    }
+
+    /// Counts the packets of one super-packet that share a reason.
+    #[inline]
+    pub fn add_many(&mut self, reason: Discard, packets: u64) {
         if let Some(count) = self.0.get_mut(reason as usize) {
-            *count = count.saturating_add(1);
+            *count = count.saturating_add(packets);
         }
     }
 

@@ -28,4 +28,5 @@ pub mod probe;
 pub mod rate;
 pub mod replay;
 pub mod segment;
+pub mod throttle;
 pub mod vnet;

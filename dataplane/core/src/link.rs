@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Version of this message set; both ends must name the same.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Largest record in bytes: a `hello` that lists 50,000 sessions.
 pub const MAX_RECORD: usize = 16 << 20;
 /// How long sessions outlive a silent control plane.
@@ -113,6 +113,10 @@ pub enum ToEdge {
         esp_in: Option<Sa>,
         /// ESP may carry the inner IP version that differs from the outer one.
         cross_family: bool,
+        /// Most bits per second of inner packets from the other end and to it, as
+        /// [`Traffic`] counts them; 0 is no limit.
+        rate_in: u64,
+        rate_out: u64,
     },
     /// Binds an IF-T connection to a session: from here on the data thread owns it.
     Attach { conn: u64, session: u64 },
@@ -150,6 +154,13 @@ pub enum ToEdge {
         session: u64,
         remaining: u64,
         idle: u64,
+    },
+    /// Replaces both rates of a session, as in `open_session`. What has been used of a burst stays
+    /// used.
+    SetLimits {
+        session: u64,
+        rate_in: u64,
+        rate_out: u64,
     },
     /// Ends a session at once. With `fatal` the client is told first (IF-T a4c/0x93:
     /// code and text).

@@ -10,6 +10,7 @@ use lockgate_dataplane::esp::{IPV4, OpenKey, SealKey};
 use lockgate_dataplane::gate::Gate;
 use lockgate_dataplane::link::{Rule, Sa, Secret, Suite};
 use lockgate_dataplane::segment::{Segments, VnetHeader};
+use lockgate_dataplane::throttle::Throttle;
 use lockgate_dataplane::vnet::{GSO_TCPV4, NEEDS_CSUM};
 use lockgate_dataplane::{icmp, mss, probe};
 
@@ -83,6 +84,7 @@ fn packets_pass_without_an_allocation() {
         };
         let own = [10, 0, 0, 1].into();
         let mut gate = Gate::new(Some(own), None, Arc::from([]), 1, &[rule]).unwrap();
+        let mut throttle = Throttle::new(u64::MAX, 0).unwrap();
         let mut glue = Coalescer::new();
         let (header, packet) = super_packet();
         let mut packet = packet;
@@ -90,6 +92,7 @@ fn packets_pass_without_an_allocation() {
         let mut sealed = vec![0; each * PIECES];
         let mut turn = |now: u64| {
             let length = gate.outbound(&packet, now).unwrap();
+            assert!(throttle.passes(length, now));
             mss::clamp(&mut packet[..length], 1400, true);
             let segments = Segments::new(&header, &mut packet).unwrap();
             let start = sealer.headroom();

@@ -118,6 +118,8 @@ fn open_session() -> ToEdge {
         rules: vec![],
         esp_in: None,
         cross_family: false,
+        rate_in: 0,
+        rate_out: 0,
     }
 }
 

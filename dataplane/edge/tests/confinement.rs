@@ -210,6 +210,46 @@ fn what_only_an_intruder_tries_ends_the_edge() {
     assert_eq!(try_in_child("abort").status.signal(), Some(libc::SIGABRT));
 }
 
+/// Python that tells of each socket whether it can be made.
+const SOCKETS: &str = "
+import socket as s
+for family, kind, protocol in [
+    (s.AF_UNIX, s.SOCK_STREAM, 0),
+    (s.AF_INET, s.SOCK_STREAM, 0),
+    (s.AF_INET, s.SOCK_STREAM, s.IPPROTO_TCP),
+    (s.AF_INET6, s.SOCK_DGRAM, s.IPPROTO_UDP),
+    (s.AF_NETLINK, s.SOCK_RAW, s.NETLINK_ROUTE),
+    (s.AF_INET, s.SOCK_DGRAM, s.IPPROTO_ICMP),
+    (s.AF_INET6, s.SOCK_STREAM, 262),
+    (s.AF_NETLINK, s.SOCK_RAW, 12),
+    (s.AF_PACKET, s.SOCK_DGRAM, 0),
+    (s.AF_VSOCK, s.SOCK_STREAM, 0),
+    (38, s.SOCK_SEQPACKET, 0),
+]:
+    try:
+        s.socket(family, kind, protocol).close()
+        print('made', end=' ')
+    except PermissionError:
+        print('refused', end=' ')
+";
+
+#[test]
+fn programs_make_sockets_for_the_internet_and_this_machine_only() {
+    let directory = tempfile::tempdir().unwrap();
+    for profile in ["supervisor", "control"] {
+        let output = script(
+            profile,
+            directory.path(),
+            &format!("exec python3 -c \"{SOCKETS}\""),
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout).trim(),
+            format!("{}{}", "made ".repeat(5), "refused ".repeat(6)).trim(),
+            "{profile}: {output:?}"
+        );
+    }
+}
+
 /// Runs a shell script under a profile that may read everything and write `directory`.
 fn script(profile: &str, directory: &Path, text: &str) -> Output {
     Command::new(PROGRAM)

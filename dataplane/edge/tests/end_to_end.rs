@@ -73,6 +73,8 @@ fn open_session(session: u64, esp_in: Sa) -> ToEdge {
         }],
         esp_in: Some(esp_in),
         cross_family: false,
+        rate_in: 0,
+        rate_out: 0,
     }
 }
 

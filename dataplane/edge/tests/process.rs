@@ -234,6 +234,8 @@ async fn attached_connections_work_under_the_filters() {
             rules: vec![],
             esp_in: None,
             cross_family: false,
+            rate_in: 0,
+            rate_out: 0,
         })
         .await;
     control.send(&ToEdge::Attach { conn, session: 1 }).await;

@@ -142,13 +142,8 @@ async fn client_certificates_reach_the_control_plane_when_asked_for() {
     };
     let edge = Edge::start(options).await;
     let mut control = edge.control().await;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(edge.ca.clone()).unwrap();
     let (certificate, key) = client_identity();
-    let config = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(vec![certificate.clone()], key)
-        .unwrap();
+    let config = edge.client_config_with(vec![certificate.clone()], key);
     let mut client = edge.tls_with(edge.address, config.clone()).await.unwrap();
     say(&mut client, UPGRADE.as_bytes()).await;
     assert_eq!(

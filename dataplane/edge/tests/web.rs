@@ -3,10 +3,14 @@
 
 mod common;
 
-use common::{Edge, Options, echoed, read_all, say, until};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use common::{Edge, Options, client_identity, echoed, read_all, say, until};
 use lockgate_edge::front::admission::Kind;
 use lockgate_edge::front::limits::Limits;
 use lockgate_edge::front::refusal::Refusal;
+use lockgate_edge::front::tls::ClientCertificates;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\n\r\n";
 
@@ -97,6 +101,116 @@ async fn bodies_are_streamed_and_trailers_dropped() {
     let response = edge.ask(&large).await;
     assert!(!response.starts_with("HTTP/1.1 200"), "{response}");
     until(|| edge.refusals.of(Refusal::BodyTooLarge) == 1).await;
+}
+
+#[tokio::test]
+async fn each_listener_has_its_own_largest_body() {
+    let edge = edge_with(Limits {
+        body_bytes: 100_000,
+        admin_body_bytes: 3_000_000,
+        ..easy()
+    })
+    .await;
+    for (address, length, fits) in [
+        (edge.address, 100_000, true),
+        (edge.address, 100_001, false),
+        (edge.admin, 3_000_000, true),
+        (edge.admin, 3_000_001, false),
+    ] {
+        let mut stream = edge.tls(address).await;
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
+        say(&mut stream, head.as_bytes()).await;
+        let body = vec![b'x'; length];
+        let (mut near, mut far) = tokio::io::split(stream);
+        // Who refuses does not read to the end.
+        let sent = tokio::spawn(async move { far.write_all(&body).await });
+        let answer = read_all(&mut near).await;
+        if fits {
+            assert_eq!(echoed(&answer)["body"], length);
+            sent.await.unwrap().unwrap();
+        } else {
+            assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+    }
+    until(|| edge.refusals.of(Refusal::BodyTooLarge) == 2).await;
+}
+
+/// Reads until the end of `text` has come.
+async fn read_to(stream: &mut (impl AsyncRead + Unpin), text: &str) {
+    let mut seen = Vec::new();
+    while !seen.ends_with(text.as_bytes()) {
+        let byte = common::soon(stream.read_u8()).await;
+        seen.push(byte.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&seen))));
+    }
+}
+
+#[tokio::test]
+async fn both_ways_pass_as_they_come_and_end_together() {
+    let edge = Edge::start(Options::default()).await;
+    let listener = tokio::net::UnixListener::bind(&edge.http_socket).unwrap();
+    let mut client = edge.tls(edge.admin).await;
+    let head = "POST /events HTTP/1.1\r\nHost: gw.test\r\nContent-Length: 10\r\n\r\n";
+    say(&mut client, head.as_bytes()).await;
+    let (mut server, _) = common::soon(listener.accept()).await.unwrap();
+    // Of the request.
+    say(&mut client, b"first").await;
+    read_to(&mut server, "\r\n\r\nfirst").await;
+    say(&mut client, b"other").await;
+    read_to(&mut server, "other").await;
+    // Of the answer, as server-sent events come: nothing else may have to follow.
+    let head =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    say(&mut server, head.as_bytes()).await;
+    read_to(&mut client, "\r\n\r\n").await;
+    for event in ["data: 1\n\n", "data: 2\n\n"] {
+        let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+        say(&mut server, chunk.as_bytes()).await;
+        read_to(&mut client, &format!("{event}\r\n")).await;
+    }
+    // A listener that leaves is noticed behind the edge.
+    drop(client);
+    assert_eq!(common::soon(server.read(&mut [0])).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_told_when_it_was_proved_and_only_then() {
+    for asked in [ClientCertificates::Off, ClientCertificates::Request] {
+        let edge = Edge::start(Options {
+            client_certificates: asked,
+            ..Options::default()
+        })
+        .await;
+        edge.echo_server();
+        let (leaf, key) = client_identity();
+        let (other, _) = client_identity();
+        let shown = edge.client_config_with(vec![leaf.clone(), other.clone()], key);
+        for (config, wanted) in [
+            (edge.client_config(), vec![]),
+            (
+                shown,
+                match asked {
+                    ClientCertificates::Off => vec![],
+                    ClientCertificates::Request => {
+                        vec![format!(
+                            "{},{}",
+                            STANDARD.encode(&leaf),
+                            STANDARD.encode(&other)
+                        )]
+                    }
+                },
+            ),
+        ] {
+            let mut stream = edge.tls_with(edge.address, config).await.unwrap();
+            let forged = "GET / HTTP/1.1\r\nHost: gw.test\r\nConnection: close\r\n\
+                X-Lockgate-Client-Certificate: AAAA\r\nX_Lockgate_Client_Certificate: AAAA\r\n\r\n";
+            say(&mut stream, forged.as_bytes()).await;
+            let echo = echoed(&read_all(&mut stream).await);
+            assert_eq!(seen(&echo, "x-lockgate-client-certificate"), wanted);
+            assert!(!echo.to_string().contains("AAAA"), "{echo}");
+        }
+    }
 }
 
 #[tokio::test]

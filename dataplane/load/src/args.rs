@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use lexopt::prelude::*;
 
@@ -16,7 +17,10 @@ Commands
   signin   --count N --parallel P   whole sign-ins, each followed by a logout
   resume   --count N --parallel P   sign in P users once, then come back by cookie N times
   hold     --sessions N --seconds S open N sessions, print \"holding N\", keep them until the time is
-           [--ping ADDR]            over or SIGTERM; with --ping each sends one echo a second
+           [--ping ADDR]            over or SIGTERM; with --ping each sends an echo now and then.
+           [--every MS]             Time between the echoes of a session (default 1000)
+           [--quiet MS]             Print \"quiet N T\" when session N had no answer for so long (the last one
+                                    at T, seconds of the monotonic clock), \"again N T\" when it has again
   flood    --connections N --seconds S [--after tcp|tls|upgrade]
                                     connections that go so far and never speak again
   garbage  --count N [--seed X]     random bytes at every step of the protocol, then one sign-in
@@ -63,7 +67,7 @@ pub enum Command {
     Hold {
         sessions: usize,
         seconds: u64,
-        ping: Option<IpAddr>,
+        pings: Option<Pings>,
     },
     Flood {
         connections: usize,
@@ -77,6 +81,15 @@ pub enum Command {
     Replay {
         count: usize,
     },
+}
+
+/// Echoes of a session that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pings {
+    pub to: IpAddr,
+    pub every: Duration,
+    /// Longest time without an answer that is nothing to talk about.
+    pub quiet: Option<Duration>,
 }
 
 impl Command {
@@ -113,6 +126,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, S
     let (mut word, mut server, mut name, mut trust) = (None, None, None, None);
     let (mut sources, mut user_template, mut users) = (Vec::new(), "u{}".to_owned(), None);
     let (mut count, mut seconds, mut ping, mut after, mut seed) = (None, None, None, Depth::Tcp, 1);
+    let (mut every, mut quiet) = (1000, None);
     let (mut password_fd, mut parallel, mut timeout, mut esp, mut json) = (0, 16, 10, false, false);
     while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
         let long = match &arg {
@@ -145,6 +159,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, S
             "sessions" | "connections" => count = Some(bounded(&long, &value()?, MAX_CONNECTIONS)?),
             "seconds" => seconds = Some(bounded(&long, &value()?, MAX_SECONDS)?),
             "ping" => ping = Some(number(&long, &value()?)?),
+            "every" => every = bounded(&long, &value()?, MAX_SECONDS * 1000)?,
+            "quiet" => quiet = Some(bounded(&long, &value()?, MAX_SECONDS * 1000)?),
             "seed" => seed = number(&long, &value()?)?,
             "esp" => esp = true,
             "json" => json = true,
@@ -171,7 +187,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Args>, S
         Some("hold") => Command::Hold {
             sessions: many("--sessions")?,
             seconds: seconds.ok_or_else(|| need("--seconds"))?,
-            ping,
+            pings: ping.map(|to| Pings {
+                to,
+                every: Duration::from_millis(every),
+                quiet: quiet.map(Duration::from_millis),
+            }),
         },
         Some("flood") => Command::Flood {
             connections: many("--connections")?,
@@ -245,16 +265,20 @@ mod tests {
 
     #[test]
     fn a_full_line_is_read() {
-        let line = "hold --sessions 5 --seconds 9 --ping 10.0.0.1 --server 192.0.2.1:443 --name gw.test --ca c.pem
+        let line = "hold --sessions 5 --seconds 9 --ping 10.0.0.1 --every 50 --quiet 900 --server 192.0.2.1:443 --name gw.test --ca c.pem
             --source 192.0.2.7 --source 192.0.2.8 --users 3 --esp --json";
         let args = parsed(line).unwrap().unwrap();
-        let ping = Some("10.0.0.1".parse().unwrap());
+        let pings = Some(Pings {
+            to: "10.0.0.1".parse().unwrap(),
+            every: Duration::from_millis(50),
+            quiet: Some(Duration::from_millis(900)),
+        });
         assert_eq!(
             args.command,
             Command::Hold {
                 sessions: 5,
                 seconds: 9,
-                ping
+                pings
             }
         );
         assert_eq!(

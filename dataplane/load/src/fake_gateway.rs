@@ -285,6 +285,7 @@ async fn answer_esp(udp: UdpSocket, gateways: Keys, mut keys: mpsc::Receiver<Key
 mod tests {
     use super::*;
     use crate::args::Depth;
+    use crate::args::Pings;
     use crate::commands::{flood, garbage, hold, replay, resume, signin};
     use crate::report::Tally;
 
@@ -334,11 +335,20 @@ mod tests {
         for esp in [false, true] {
             let run = gateway.run(PASSWORD, esp);
             let held = std::sync::Mutex::new((0, 0));
-            let ping = Some("10.77.0.1".parse().unwrap());
+            let pings = Some(Pings {
+                to: "10.77.0.1".parse().unwrap(),
+                every: Duration::from_millis(300),
+                quiet: Some(Duration::from_secs(30)),
+            });
             let time = Duration::from_millis(1500);
-            let tally = hold::run(run, 6, time, ping, |up, over| {
-                *held.lock().unwrap() = (up, over)
-            })
+            let tally = hold::run(
+                run,
+                6,
+                time,
+                pings,
+                |up, over| *held.lock().unwrap() = (up, over),
+                |line| assert_eq!(line, "", "nobody was quiet"),
+            )
             .await
             .unwrap();
             clean(&tally);

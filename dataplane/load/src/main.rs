@@ -16,6 +16,7 @@ mod fake_gateway;
 mod report;
 mod session;
 mod settings;
+mod silence;
 mod trust;
 mod wire;
 
@@ -158,7 +159,7 @@ async fn execute(command: &Command, run: Arc<Run>) -> std::io::Result<Report> {
         Command::Hold {
             sessions,
             seconds,
-            ping,
+            pings,
         } => {
             let esp = run.esp;
             let holding = |up, over_esp| {
@@ -167,8 +168,15 @@ async fn execute(command: &Command, run: Arc<Run>) -> std::io::Result<Report> {
                     say(&format!("over esp {over_esp}"));
                 }
             };
-            let tally =
-                hold::run(run, sessions, Duration::from_secs(seconds), ping, holding).await?;
+            let tally = hold::run(
+                run,
+                sessions,
+                Duration::from_secs(seconds),
+                pings,
+                holding,
+                say,
+            )
+            .await?;
             Report::new("hold", started.elapsed(), tally)
         }
         Command::Flood {

@@ -10,7 +10,7 @@ LinkFrame in both directions.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
@@ -20,7 +20,7 @@ from lockgate.protocol.if_t import MAX_FRAME
 from lockgate.protocol.secret import Secret
 from lockgate.protocol.strict_msgpack import U8, U16, U32, U64, Length
 
-VERSION = 2
+VERSION = 3
 """Version of this message set; both ends must name the same."""
 
 MAX_RECORD = 16 << 20
@@ -32,6 +32,9 @@ ORPHAN_SECONDS = 600
 
 MAX_RULES = 4096
 """Most access rules one session may carry."""
+
+MAX_KEPT_RULES = 64
+"""Sets of rules whose translation is kept; one of 1,000 rules is half a megabyte."""
 
 MAX_SPIS = 16
 """Most inbound SPIs of one session: the one in use, the one just replaced, and room to spare."""
@@ -183,7 +186,9 @@ class OpenSession:
 
     Addresses are empty where the session has none; `remaining` and `idle` are seconds (idle 0:
     never); `fallback` is the ESP fallback interval in seconds; `esp_in` holds the keys the client
-    seals with; `cross_family` lets ESP carry the inner IP version that differs from the outer.
+    seals with; `cross_family` lets ESP carry the inner IP version that differs from the outer;
+    `rate_in` and `rate_out` limit the inner packets from and to the client, in bits per second (0: no
+    limit).
     """
 
     session: U64
@@ -198,6 +203,8 @@ class OpenSession:
     rules: Annotated[tuple[Rule, ...], Length(MAX_RULES)]
     esp_in: Sa | None
     cross_family: bool
+    rate_in: U64 = 0
+    rate_out: U64 = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +272,15 @@ class SetDeadline:
     session: U64
     remaining: U64
     idle: U64
+
+
+@dataclass(frozen=True, slots=True)
+class SetLimits:
+    """Replaces both rates of a session, as in OpenSession."""
+
+    session: U64
+    rate_in: U64
+    rate_out: U64
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,6 +478,7 @@ ToEdge: TypeAlias = (
     | InstallEspOut
     | SetRules
     | SetDeadline
+    | SetLimits
     | CloseSession
     | Dial
     | SetTun
@@ -494,6 +511,7 @@ _TO_EDGE: dict[str, type[ToEdge]] = {
     "install_esp_out": InstallEspOut,
     "set_rules": SetRules,
     "set_deadline": SetDeadline,
+    "set_limits": SetLimits,
     "close_session": CloseSession,
     "dial": Dial,
     "set_tun": SetTun,
@@ -513,15 +531,32 @@ _FROM_EDGE: dict[str, type[FromEdge]] = {
     "path_mtu": PathMtu,
     "stats": Stats,
 }
+_RULES: dict[int, tuple[tuple[Rule, ...], object]] = {}
 _NAMES: dict[type, str] = {cls: name for table in (_TO_EDGE, _FROM_EDGE) for name, cls in table.items()}
 
 
 def encode(message: ToEdge | FromEdge) -> bytes:
     """The MessagePack value of one message; UsageError if a field does not fit its type or limit."""
-    data = strict_msgpack.dumps({_NAMES[type(message)]: strict_msgpack.pack(message)})
+    data = strict_msgpack.dumps({_NAMES[type(message)]: _packed(message)})
     if len(data) > MAX_RECORD:
         raise UsageError(f"{type(message).__name__} takes {len(data)} bytes, more than one record")
     return data
+
+
+def _packed(message: ToEdge | FromEdge) -> dict[str, object]:
+    """The fields of a message. Rules go to thousands of sessions as one and the same tuple; to check and
+    translate a hundred of them takes a millisecond, so that is done once."""
+    if not isinstance(message, SetRules | OpenSession) or len(message.rules) < 2:
+        return strict_msgpack.pack(message)
+    known = _RULES.get(id(message.rules))
+    if known is None or known[0] is not message.rules:
+        fields = strict_msgpack.pack(message)
+        while len(_RULES) >= MAX_KEPT_RULES:
+            del _RULES[next(iter(_RULES))]
+        # The tuple is kept with its translation: while it is there nothing else has its identity.
+        _RULES[id(message.rules)] = message.rules, fields["rules"]
+        return fields
+    return strict_msgpack.pack(replace(message, rules=())) | {"rules": known[1]}
 
 
 def encode_record(message: ToEdge | FromEdge) -> bytes:

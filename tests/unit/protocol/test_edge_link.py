@@ -177,3 +177,13 @@ def test_the_limits_are_those_of_the_edge() -> None:
         f"pub const MAX_RULES: usize = {link.MAX_RULES};",
     ):
         assert line in source
+
+
+def test_rules_that_many_sessions_share_are_written_alike_for_each():
+    rules = tuple(link.Rule(True, 6, bytes([10, 77, low, 0]), 24, low, 65535, False) for low in range(3))
+    for turn in range(2 * link.MAX_KEPT_RULES):
+        mine = tuple(rules[:2]) if turn % 2 else rules
+        for session in (1, 2):
+            message = link.SetRules(session=session, revision=turn, rules=mine)
+            assert link.decode_to_edge(link.encode(message)) == message
+    assert len(link._RULES) <= link.MAX_KEPT_RULES

@@ -80,6 +80,7 @@ fn parse(arguments: &[OsString]) -> Result<Request, String> {
             "--gid" => gid = Some(number(option, value()?)?),
             "--read" => paths.read.push(PathBuf::from(value()?)),
             "--write" => paths.write.push(PathBuf::from(value()?)),
+            "--connect" => paths.connect.push(PathBuf::from(value()?)),
             other => return Err(format!("unknown option {other:?}")),
         }
     }
@@ -124,13 +125,14 @@ mod tests {
 
     #[test]
     fn a_whole_command_line_is_understood() {
-        let line = "--profile control --uid 5 --gid 6 --read /usr --read /etc --write /d -- /bin/x --uid 9";
+        let line = "--profile control --uid 5 --gid 6 --read /usr --read /etc --write /d --connect /s -- /bin/x --uid 9";
         let wanted = Request {
             profile: Profile::Control,
             identity: Some(Identity { uid: 5, gid: 6 }),
             paths: Paths {
                 read: vec!["/usr".into(), "/etc".into()],
                 write: vec!["/d".into()],
+                connect: vec!["/s".into()],
             },
             program: vec!["/bin/x".into(), "--uid".into(), "9".into()],
         };

@@ -30,7 +30,9 @@ pub(super) struct Rules(RulesetCreated);
 
 impl Rules {
     /// For a program: only `paths`. The control plane serves no TCP port of its own, and signals
-    /// and abstract sockets reach only processes under the same rules.
+    /// and abstract sockets reach only processes under the same rules. Where its database, resolvers,
+    /// log receivers and other gateways are is configuration that changes while it runs, so outgoing
+    /// connections stay open.
     pub(super) fn new(profile: Profile, paths: &Paths) -> Result<Self, ConfineError> {
         let mut rules = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
@@ -52,6 +54,9 @@ impl Rules {
                 path,
                 AccessFs::from_all(NEWEST) & !unneeded,
             )?;
+        }
+        for path in &paths.connect {
+            rules = allow(rules, "--connect", path, AccessFs::ResolveUnix.into())?;
         }
         Ok(Self(rules))
     }

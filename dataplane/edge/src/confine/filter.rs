@@ -3,7 +3,8 @@
 //! The edge has a list of calls it may make; everything else fails with EPERM, except calls that
 //! only an intruder would try, which end the process: the supervisor sees SIGSYS and says so.
 //! Programs run by `confine` may do what programs do, except for a list of calls that reach into
-//! the kernel or into other processes; those fail with EPERM. Both lists come from the manual
+//! the kernel or into other processes, and for sockets of families we have no use for; those fail
+//! with EPERM. Both lists come from the manual
 //! pages; the edge's was checked with strace over the integration tests.
 
 use std::collections::BTreeMap;
@@ -302,9 +303,50 @@ fn apply_edge(rules: Rules) -> Result<(), ConfineError> {
         .try_for_each(|filter| apply_filter(filter).map_err(failed))
 }
 
+/// Sockets that no program of ours makes. What is left: Unix, TCP and UDP, and the routing socket
+/// by which the C library learns which addresses the machine has before it chooses one of a name.
+fn foreign_sockets() -> Result<Vec<SeccompRule>, ConfineError> {
+    use SeccompCmpOp::{Eq, Ne};
+    const FAMILY: u8 = 0;
+    const PROTOCOL: u8 = 2;
+    let of_internet = |family| {
+        all(&[
+            (FAMILY, Eq, family),
+            (PROTOCOL, Ne, 0),
+            (PROTOCOL, Ne, libc::IPPROTO_TCP),
+            (PROTOCOL, Ne, libc::IPPROTO_UDP),
+        ])
+    };
+    Ok(vec![
+        all(&[
+            (FAMILY, Ne, libc::AF_UNIX),
+            (FAMILY, Ne, libc::AF_INET),
+            (FAMILY, Ne, libc::AF_INET6),
+            (FAMILY, Ne, libc::AF_NETLINK),
+        ])?,
+        of_internet(libc::AF_INET)?,
+        of_internet(libc::AF_INET6)?,
+        all(&[
+            (FAMILY, Eq, libc::AF_NETLINK),
+            (PROTOCOL, Ne, libc::NETLINK_ROUTE),
+        ])?,
+    ])
+}
+
+/// All of these: an argument and what it is compared with.
+fn all(conditions: &[(u8, SeccompCmpOp, libc::c_int)]) -> Result<SeccompRule, ConfineError> {
+    let conditions = conditions.iter().map(|(argument, operator, value)| {
+        let value = u64::from(value.unsigned_abs());
+        SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, operator.clone(), value)
+    });
+    let conditions = conditions.collect::<Result<_, _>>().map_err(failed)?;
+    SeccompRule::new(conditions).map_err(failed)
+}
+
 /// Filters for a program that is about to be executed.
 pub(super) fn program() -> Result<(), ConfineError> {
     let mut rules = any(DANGEROUS);
+    rules.insert(libc::SYS_socket, foreign_sockets()?);
     let namespaces = NAMESPACES.iter().map(|flag| {
         let flag = flag.unsigned_abs().into();
         masked(0, flag, flag)

@@ -60,6 +60,8 @@ pub struct Paths {
     pub read: Vec<PathBuf>,
     /// Read, write, create and remove, with everything below.
     pub write: Vec<PathBuf>,
+    /// Connect to Unix sockets, of the folder or below; nothing else.
+    pub connect: Vec<PathBuf>,
 }
 
 /// Which step failed, and why.

@@ -26,6 +26,8 @@ pub(super) fn apply(order: ToEdge, book: &mut Book, now: u64) {
             rules,
             esp_in,
             cross_family,
+            rate_in,
+            rate_out,
         } => book.open(
             &Open {
                 session,
@@ -40,6 +42,8 @@ pub(super) fn apply(order: ToEdge, book: &mut Book, now: u64) {
                 revision,
                 rules: &rules,
                 esp_in: esp_in.as_ref(),
+                rate_in,
+                rate_out,
             },
             now,
         ),
@@ -86,6 +90,14 @@ pub(super) fn apply(order: ToEdge, book: &mut Book, now: u64) {
             idle,
         } => match book.sessions.find(session) {
             Some(slot) => book.set_deadline(slot, remaining, idle, now),
+            None => book.counts.failure(Failure::StaleOrder),
+        },
+        ToEdge::SetLimits {
+            session,
+            rate_in,
+            rate_out,
+        } => match book.sessions.find(session) {
+            Some(slot) => book.set_rates(slot, rate_in, rate_out, now),
             None => book.counts.failure(Failure::StaleOrder),
         },
         ToEdge::CloseSession { session, fatal } => book.close(session, fatal.as_ref(), now),

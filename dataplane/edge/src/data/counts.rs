@@ -52,6 +52,10 @@ impl Counts {
         self.packets.add(reason);
     }
 
+    pub(super) fn discard_many(&mut self, reason: Discard, packets: usize) {
+        self.packets.add_many(reason, packets as u64);
+    }
+
     pub(super) fn failure(&mut self, failure: Failure) {
         if let Some(count) = self.failures.get_mut(failure as usize) {
             *count = count.saturating_add(1);

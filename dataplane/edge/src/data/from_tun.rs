@@ -135,13 +135,18 @@ impl FromTun {
         let route = session
             .route(destination.is_ipv6(), oversize, now)
             .ok_or(Discard::NoTransport)?;
+        let count = session.books_entering(&segments, now);
+        if count < segments.count() {
+            book.counts
+                .discard_many(Discard::Rate, segments.count() - count);
+        }
         let mut gone = Gone::default();
         let mut awaits_echo = false;
         let result = match route {
             Route::Esp => {
                 let next_header = if destination.is_ipv6() { IPV6 } else { IPV4 };
                 let result = seal(
-                    &segments,
+                    (&segments, count),
                     next_header,
                     session,
                     batch,
@@ -159,7 +164,7 @@ impl FromTun {
                 }
                 result
             }
-            Route::Tls(target) => frame_up(&segments, target, record, book, now, &mut gone),
+            Route::Tls(target) => frame_up(&segments, count, target, record, book, now, &mut gone),
         };
         if gone.packets > 0
             && let Some(session) = book.sessions.get_mut(slot)
@@ -194,9 +199,9 @@ fn complain(
 /// Packets sealed at a time: CBC works on that many side by side, where one alone waits for itself.
 const SIDE_BY_SIDE: usize = 8;
 
-/// Seals every packet into the batch.
+/// Seals the first `count` packets into the batch.
 fn seal(
-    segments: &Segments<'_>,
+    (segments, count): (&Segments<'_>, usize),
     next_header: u8,
     session: &mut Session,
     batch: &mut Batch,
@@ -209,10 +214,10 @@ fn seal(
     };
     let key = &mut outbound.key;
     let mut at = 0;
-    while at < segments.count() {
+    while at < count {
         // Only the last packet of a super-packet is shorter than the others.
         let longest = key.sealed_len(segments.len_of(at));
-        let wanted = (segments.count() - at).min(SIDE_BY_SIDE);
+        let wanted = (count - at).min(SIDE_BY_SIDE);
         let (room, fit) = batch.room(peer, longest, wanted, ports, counts)?;
         let mut lengths = [0; SIDE_BY_SIDE];
         let lengths = lengths.get_mut(..fit).unwrap_or_default();
@@ -235,16 +240,17 @@ fn seal(
     Ok(())
 }
 
-/// Puts every packet as a frame into the record.
+/// Puts the first `count` packets as frames into the record.
 fn frame_up(
     segments: &Segments<'_>,
+    count: usize,
     target: usize,
     record: &mut Record,
     book: &mut Book,
     now: u64,
     gone: &mut Gone,
 ) -> Result<(), Discard> {
-    for at in 0..segments.count() {
+    for at in 0..count {
         let length = segments.len_of(at);
         segments.write(at, record.room(target, length, book, now)?);
         gone.add(length);

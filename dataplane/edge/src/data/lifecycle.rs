@@ -64,6 +64,8 @@ pub(super) struct Open<'a> {
     pub(super) revision: u64,
     pub(super) rules: &'a [Rule],
     pub(super) esp_in: Option<&'a Sa>,
+    pub(super) rate_in: u64,
+    pub(super) rate_out: u64,
 }
 
 impl Book {
@@ -150,6 +152,7 @@ impl Book {
             session.follow(&former);
             self.dismiss(&former, "replaced", None, now);
         }
+        session.set_rates(open.rate_in, open.rate_out, now);
         let slot = self.sessions.insert(session);
         if let Some(sa) = open.esp_in {
             self.install_inbound(slot, sa, now);
@@ -282,6 +285,13 @@ impl Book {
         if let Some(session) = self.sessions.get_mut(slot) {
             session.limits = Limits::new(remaining, idle, now);
             self.refresh(slot, now);
+        }
+    }
+
+    /// Replaces how much may pass, in bits per second.
+    pub(super) fn set_rates(&mut self, slot: usize, rate_in: u64, rate_out: u64, now: u64) {
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.set_rates(rate_in, rate_out, now);
         }
     }
 

@@ -8,6 +8,8 @@ use lockgate_dataplane::link::{EndCause, Rule, SessionState, Traffic, Transport}
 
 use lockgate_dataplane::probe::Probe;
 use lockgate_dataplane::rate::TokenBucket;
+use lockgate_dataplane::segment::Segments;
+use lockgate_dataplane::throttle::Throttle;
 
 use super::Side;
 use super::esp::Esp;
@@ -81,6 +83,9 @@ pub(super) struct Session {
     pub(super) esp: Esp,
     pub(super) path: Path,
     pub(super) limits: Limits,
+    /// What may still come from the other end and go to it; `None`: as much as it likes.
+    throttle_in: Option<Throttle>,
+    throttle_out: Option<Throttle>,
     /// When user data last passed, in ms.
     pub(super) active: u64,
     pub(super) traffic: Traffic,
@@ -136,6 +141,8 @@ impl Session {
             esp: Esp::default(),
             path,
             limits,
+            throttle_in: None,
+            throttle_out: None,
             active: now,
             traffic: Traffic::default(),
             listed: false,
@@ -145,11 +152,43 @@ impl Session {
         }
     }
 
-    /// Takes over from the generation before: what was counted and told goes on.
+    /// Takes over from the generation before: what was counted, told and used goes on.
     pub(super) fn follow(&mut self, former: &Self) {
         self.traffic = former.traffic;
         self.told = former.told;
         self.told_at = former.told_at;
+        self.throttle_in = former.throttle_in;
+        self.throttle_out = former.throttle_out;
+    }
+
+    /// Replaces both rates, in bits per second; 0 is no limit.
+    pub(super) fn set_rates(&mut self, rate_in: u64, rate_out: u64, now: u64) {
+        self.throttle_in = Throttle::following(self.throttle_in, rate_in, now);
+        self.throttle_out = Throttle::following(self.throttle_out, rate_out, now);
+    }
+
+    /// Books a packet of `length` bytes that the tunnel has brought; an error when it is too much.
+    #[inline]
+    pub(super) fn books_leaving(&mut self, length: usize, now: u64) -> Result<(), Discard> {
+        match &mut self.throttle_in {
+            Some(throttle) => match throttle.passes(length, now) {
+                true => Ok(()),
+                false => Err(Discard::Rate),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Books the packets of one read for the way into the tunnel; returns how many of them, from the
+    /// first on, may go.
+    #[inline]
+    pub(super) fn books_entering(&mut self, segments: &Segments<'_>, now: u64) -> usize {
+        match &mut self.throttle_out {
+            None => segments.count(),
+            Some(throttle) => (0..segments.count())
+                .take_while(|at| throttle.passes(segments.len_of(*at), now))
+                .count(),
+        }
     }
 
     /// Inner addresses.

@@ -327,6 +327,7 @@ fn deliver(
     let packet = buffer.get_mut(range.clone()).ok_or(Discard::TooShort)?;
     report.busy(slot, session);
     let length = session.judge_leaving(packet, now)?;
+    session.books_leaving(length, now)?;
     let packet = packet.get_mut(..length).ok_or(Discard::BadLength)?;
     mss::clamp(packet, session.path_mtu, false);
     session.active = now;

@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ impl std::error::Error for BodyError {}
 pub struct RequestBody {
     body: Incoming,
     left: u64,
+    /// Bytes passed on so far.
+    passed: Arc<AtomicU64>,
     patience: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
     refusals: Arc<Refusals>,
@@ -53,10 +56,16 @@ impl RequestBody {
         Self {
             body,
             left: most,
+            passed: Arc::default(),
             patience,
             deadline: None,
             refusals,
         }
+    }
+
+    /// Counts the bytes passed on, also while somebody else sends the body.
+    pub fn passed(&self) -> Arc<AtomicU64> {
+        self.passed.clone()
     }
 
     fn fail(
@@ -92,6 +101,7 @@ impl Body for RequestBody {
                         return self.fail(Refusal::BodyTooLarge, BodyError::TooLarge);
                     };
                     self.left = left;
+                    self.passed.fetch_add(data.len() as u64, Ordering::Relaxed);
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Poll::Pending => {

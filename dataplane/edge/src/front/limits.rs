@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::bootstrap::Role;
+
 /// Limits of the front; times in seconds, sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -43,9 +45,12 @@ pub struct Limits {
     pub http_per_address: usize,
     /// Silence between two requests on one connection, or within a request body.
     pub http_idle_seconds: u64,
-    /// Largest request body.
+    /// Largest request body: on the gateway's listeners logs that clients hand in, on the
+    /// administration's whole configurations and packages. Bodies are passed on as they come.
     pub body_bytes: u64,
-    /// Longest wait for the head of an answer of the control plane; long polls end before.
+    pub admin_body_bytes: u64,
+    /// Longest wait for the head of an answer of the control plane; long polls end before. Begins
+    /// anew while a request body makes progress.
     pub answer_seconds: u64,
     /// How long an upgrade request waits for a control plane that is starting.
     pub upgrade_wait_seconds: u64,
@@ -73,6 +78,7 @@ impl Default for Limits {
             http_per_address: 64,
             http_idle_seconds: 30,
             body_bytes: 64 * 1024 * 1024,
+            admin_body_bytes: 256 * 1024 * 1024,
             answer_seconds: 150,
             upgrade_wait_seconds: 10,
         }
@@ -141,6 +147,13 @@ impl Limits {
 
     pub(crate) fn answer_time(&self) -> Duration {
         Duration::from_secs(self.answer_seconds)
+    }
+
+    pub(crate) fn body_bytes_at(&self, role: Role) -> u64 {
+        match role {
+            Role::Gateway => self.body_bytes,
+            Role::Admin => self.admin_body_bytes,
+        }
     }
 
     pub(crate) fn upgrade_wait(&self) -> Duration {

@@ -5,6 +5,8 @@
 //! reaches the other side.
 
 use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -18,6 +20,9 @@ use super::body::RequestBody;
 
 /// For connecting to a local socket: only a stopped process takes longer.
 const CONNECT: Duration = Duration::from_secs(2);
+/// Least that must pass of a request body while its answer is waited for; a client on a bad line
+/// sends more in a few seconds.
+const PROGRESS: u64 = 16 * 1024;
 /// Largest head of an answer.
 const ANSWER_HEAD: usize = 64 * 1024;
 
@@ -61,7 +66,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Sends `request` and returns the head of the answer; its body follows as it comes.
+    /// Sends `request` and returns the head of the answer; its body follows as it comes. `patience`
+    /// is for the answer: the time in which the request's own body moves on does not count.
     pub async fn send(
         &mut self,
         socket: &Path,
@@ -69,6 +75,7 @@ impl Upstream {
         patience: Duration,
     ) -> Result<Response<Incoming>, NoAnswer> {
         *request.version_mut() = hyper::Version::HTTP_11;
+        let passed = request.body().passed();
         // A kept connection may have been closed by the other side in this very moment; hyper
         // then gives back a request it has not begun to send, and a new connection takes it.
         for _ in 0..2 {
@@ -79,22 +86,40 @@ impl Upstream {
             if sender.ready().await.is_err() {
                 continue;
             }
-            match timeout(patience, sender.try_send_request(request)).await {
-                Err(_) => return Err(NoAnswer::Slow),
-                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            match while_it_moves(sender.try_send_request(request), &passed, patience).await {
+                None => return Err(NoAnswer::Slow),
+                Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(NoAnswer::Broken);
                 }
-                Ok(Ok(response)) => {
+                Some(Ok(response)) => {
                     self.sender = Some(sender);
                     return Ok(response);
                 }
-                Ok(Err(mut problem)) => match problem.take_message() {
+                Some(Err(mut problem)) => match problem.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(refused(problem.error())),
                 },
             }
         }
         Err(NoAnswer::Down)
+    }
+}
+
+/// What `answer` becomes; `None` when for `patience` neither it came nor the body moved on.
+async fn while_it_moves<T>(
+    answer: impl Future<Output = T>,
+    passed: &AtomicU64,
+    patience: Duration,
+) -> Option<T> {
+    let mut answer = pin!(answer);
+    loop {
+        let before = passed.load(Ordering::Relaxed);
+        if let Ok(answer) = timeout(patience, answer.as_mut()).await {
+            return Some(answer);
+        }
+        if passed.load(Ordering::Relaxed) < before.saturating_add(PROGRESS) {
+            return None;
+        }
     }
 }
 
@@ -123,4 +148,24 @@ async fn connect(socket: &Path) -> Result<SendRequest<RequestBody>, NoAnswer> {
     // Ends when the sender and the last answer's body are dropped: with the client connection.
     tokio::spawn(connection);
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn patience_is_for_the_answer_and_not_for_the_body() {
+        let patience = Duration::from_millis(100);
+        for (a_step, wanted) in [(PROGRESS, Some(())), (PROGRESS / 4, None)] {
+            let passed = AtomicU64::new(0);
+            let answer = async {
+                for _ in 0..8 {
+                    passed.fetch_add(a_step, Ordering::Relaxed);
+                    tokio::time::sleep(patience / 2).await;
+                }
+            };
+            assert_eq!(while_it_moves(answer, &passed, patience).await, wanted);
+        }
+    }
 }

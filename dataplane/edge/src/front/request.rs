@@ -170,8 +170,15 @@ impl Facts {
         if !tls.server_name.is_empty() {
             add("x-lockgate-server-name", &tls.server_name);
         }
-        if let Some(leaf) = tls.client_certificates.first() {
-            add("x-lockgate-client-certificate", &STANDARD.encode(leaf));
+        if !tls.client_certificates.is_empty() {
+            // DER in base64, leaf first. Possession is proved for the leaf; whether the others lead
+            // anywhere is for the control plane to find out.
+            let chain: Vec<String> = tls
+                .client_certificates
+                .iter()
+                .map(|certificate| STANDARD.encode(certificate))
+                .collect();
+            add("x-lockgate-client-certificate", &chain.join(","));
         }
         Self { headers }
     }
@@ -245,7 +252,7 @@ mod tests {
             cipher: "C".to_owned(),
             group: "G".to_owned(),
             server_name: "gw.test".to_owned(),
-            client_certificates: vec![vec![1, 2, 3]],
+            client_certificates: vec![vec![1, 2, 3], vec![4, 5]],
         };
         let [peer, local] =
             ["192.0.2.7:1234", "[2001:db8::1]:443"].map(|text| text.parse().unwrap());
@@ -259,7 +266,7 @@ mod tests {
             ("x-lockgate-listener", "gateway"),
             ("x-lockgate-tls", "TLSv1.3/C/G"),
             ("x-lockgate-server-name", "gw.test"),
-            ("x-lockgate-client-certificate", "AQID"),
+            ("x-lockgate-client-certificate", "AQID,BAU="),
         ];
         assert_eq!(map.len(), rows.len());
         for (name, value) in rows {

@@ -230,7 +230,7 @@ impl Exchange {
         self.facts.add_to(&mut head.headers);
         let body = RequestBody::new(
             body,
-            limits.body_bytes,
+            limits.body_bytes_at(self.ends.role),
             limits.http_idle_time(),
             self.front.refusals.clone(),
         );

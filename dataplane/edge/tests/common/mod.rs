@@ -244,11 +244,24 @@ impl Edge {
     }
 
     pub fn client_config(&self) -> rustls::ClientConfig {
+        self.trusting().with_no_client_auth()
+    }
+
+    /// Of a client that shows `chain` when it is asked for a certificate.
+    pub fn client_config_with(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> rustls::ClientConfig {
+        self.trusting().with_client_auth_cert(chain, key).unwrap()
+    }
+
+    fn trusting(
+        &self,
+    ) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.ca.clone()).unwrap();
-        rustls::ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth()
+        rustls::ClientConfig::builder().with_root_certificates(roots)
     }
 
     pub async fn tls(&self, address: SocketAddr) -> TlsStream<TcpStream> {

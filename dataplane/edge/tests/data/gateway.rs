@@ -94,6 +94,8 @@ pub struct Settings {
     pub rules: Vec<Rule>,
     pub esp_in: Option<Sa>,
     pub cross_family: bool,
+    pub rate_in: u64,
+    pub rate_out: u64,
 }
 
 impl Default for Settings {
@@ -112,6 +114,8 @@ impl Default for Settings {
             rules: vec![allow(&[0; 4]), allow(&[0; 16])],
             esp_in: Some(sa(0x1001, 1)),
             cross_family: false,
+            rate_in: 0,
+            rate_out: 0,
         }
     }
 }
@@ -189,6 +193,8 @@ impl Edge {
             rules,
             esp_in,
             cross_family,
+            rate_in,
+            rate_out,
         } = settings;
         self.order(ToEdge::OpenSession {
             session,
@@ -203,6 +209,8 @@ impl Edge {
             rules,
             esp_in,
             cross_family,
+            rate_in,
+            rate_out,
         });
     }
 

@@ -10,4 +10,5 @@ mod gateway;
 mod packets;
 mod pair;
 mod paths;
+mod rates;
 mod transfer;

@@ -1,4 +1,4 @@
-//! Many sessions that stay: idle, or with one echo a second each.
+//! Many sessions that stay: idle, or with an echo now and then.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,20 +12,25 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{Run, Turns, together};
+use crate::args::Pings;
 use crate::conversation::{Event, Step};
 use crate::echo::{is_reply, request};
 use crate::esp_path::Heard;
 use crate::report::Tally;
 use crate::session::{Session, StepError};
+use crate::silence::{self, Silence, Word};
 
-const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two looks at whether a session has become quiet.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long the keepers wait at the end for the last echo replies.
 const LAST_REPLIES: Duration = Duration::from_millis(500);
 
 /// Shared with every session's keeper.
 #[derive(Debug)]
 struct Hold {
-    ping: Option<IpAddr>,
+    pings: Option<Pings>,
+    /// Takes the lines about sessions that became quiet.
+    tell: fn(&str),
     /// True from the moment everything is to be closed.
     stop: watch::Receiver<bool>,
     /// Sessions whose ESP has been answered.
@@ -37,14 +42,16 @@ pub async fn run(
     run: Arc<Run>,
     sessions: usize,
     time: Duration,
-    ping: Option<IpAddr>,
+    pings: Option<Pings>,
     holding: impl Fn(usize, u64),
+    tell: fn(&str),
 ) -> std::io::Result<Tally> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = watch::channel(false);
     let hold = Arc::new(Hold {
-        ping,
+        pings,
+        tell,
         stop: stopped,
         esp_up: AtomicU64::new(0),
     });
@@ -129,14 +136,20 @@ async fn open_all(
 /// Keeps one session until the end. Succeeds when the gateway never closed it.
 async fn keep(hold: Arc<Hold>, turn: usize, mut session: Session) -> Tally {
     let mut tally = Tally::default();
-    let mut pings = BTreeMap::new();
-    let lost = serve(&hold, turn, &mut session, &mut pings, &mut tally).await;
-    if hold.ping.is_some() {
-        tally.count("echoes sent", pings.len() as u64);
+    let mut echoes = Echoes {
+        sent: BTreeMap::new(),
+        silence: hold.pings.and_then(|pings| pings.quiet).map(Silence::new),
+    };
+    let lost = serve(&hold, turn, &mut session, &mut echoes, &mut tally).await;
+    if hold.pings.is_some() {
+        tally.count("echoes sent", echoes.sent.len() as u64);
         tally.count(
             "echoes answered",
-            pings.values().filter(|answered| **answered).count() as u64,
+            echoes.sent.values().filter(|answered| **answered).count() as u64,
         );
+    }
+    if lost.is_err() {
+        hold.say(turn, echoes.silence.as_mut().and_then(Silence::end));
     }
     match lost {
         Err(error) => tally.failure(&error),
@@ -149,12 +162,28 @@ async fn keep(hold: Arc<Hold>, turn: usize, mut session: Session) -> Tally {
     tally
 }
 
+/// The echoes of one session.
+#[derive(Debug)]
+struct Echoes {
+    /// By sequence number, whether it has been answered.
+    sent: BTreeMap<u16, bool>,
+    silence: Option<Silence>,
+}
+
+impl Hold {
+    fn say(&self, turn: usize, word: Option<Word>) {
+        if let Some(word) = word {
+            (self.tell)(&word.line(turn));
+        }
+    }
+}
+
 /// Answers what the gateway asks, probes ESP and sends echoes until told to stop.
 async fn serve(
     hold: &Hold,
     turn: usize,
     session: &mut Session,
-    pings: &mut BTreeMap<u16, bool>,
+    echoes: &mut Echoes,
     tally: &mut Tally,
 ) -> Result<(), StepError> {
     let ident = u16::try_from(turn & 0xffff).unwrap_or_default();
@@ -165,7 +194,9 @@ async fn serve(
             .map_or(60, |offer| offer.fallback.into()),
     );
     let mut stop = hold.stop.clone();
-    let mut echo = interval(PING_INTERVAL);
+    let mut echo = interval(hold.pings.map_or(Duration::MAX, |pings| pings.every));
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut dpd = interval(fallback);
     echo.set_missed_tick_behavior(MissedTickBehavior::Skip);
     dpd.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -176,7 +207,7 @@ async fn serve(
         tokio::select! {
             () = stopped(&mut stop), if !stopping => {
                 stopping = true;
-                let wait = if hold.ping.is_some() { LAST_REPLIES } else { Duration::ZERO };
+                let wait = if hold.pings.is_some() { LAST_REPLIES } else { Duration::ZERO };
                 end.as_mut().reset(tokio::time::Instant::now() + wait);
             }
             () = &mut end, if stopping => return Ok(()),
@@ -189,12 +220,12 @@ async fn serve(
                 }
                 quiet = true;
             }
-            _ = echo.tick(), if hold.ping.is_some() && !stopping => {
+            _ = echo.tick(), if hold.pings.is_some() && !stopping => {
                 let source4 = session.settings.address4.map(IpAddr::from);
                 let source6 = session.settings.address6.map(IpAddr::from);
-                let packet = hold.ping.and_then(|to| request([source4, source6], to, ident, sequence));
+                let packet = hold.pings.and_then(|pings| request([source4, source6], pings.to, ident, sequence));
                 if let Some(packet) = packet {
-                    pings.insert(sequence, false);
+                    echoes.sent.insert(sequence, false);
                     sequence = sequence.wrapping_add(1);
                     match &mut session.esp {
                         Some(esp) if esp_up => esp.send_packet(&packet).await.map_err(failed)?,
@@ -204,6 +235,9 @@ async fn serve(
                         }
                     }
                 }
+            }
+            _ = look.tick(), if echoes.silence.is_some() && !stopping => {
+                hold.say(turn, echoes.silence.as_mut().and_then(|silence| silence.check(silence::now())));
             }
             heard = session.hear() => {
                 let packet = match heard? {
@@ -227,8 +261,9 @@ async fn serve(
                     }
                 };
                 for packet in packet.into_iter().flatten() {
-                    if let Some(answered) = is_reply(&packet, ident).and_then(|found| pings.get_mut(&found)) {
+                    if let Some(answered) = is_reply(&packet, ident).and_then(|found| echoes.sent.get_mut(&found)) {
                         *answered = true;
+                        hold.say(turn, echoes.silence.as_mut().and_then(|silence| silence.heard(silence::now())));
                     }
                 }
             }
