@@ -1,7 +1,9 @@
 """The audit: every sign-in attempt, session event and administrator's act, in the database and the log.
 
-Texts from outside are escaped and bounded here, once. An event that cannot be written down raises:
-what nobody can see afterwards does not happen.
+Three logs, as the console shows them: "user" (what users do: sign-ins, sessions), "admin" (what
+administrators do, and what changes accounts and configuration), "events" (everything else). Texts from
+outside are escaped and bounded here, once. An event that cannot be written down raises: what nobody can
+see afterwards does not happen.
 """
 
 from __future__ import annotations
@@ -13,13 +15,24 @@ import structlog
 
 from lockgate.model.text import printable
 from lockgate.server.store import interface
-from lockgate.server.store.interface import AuditEntry
+from lockgate.server.store.interface import AuditEntry, Log
 
 log = structlog.get_logger("audit")
 
 OK, FAILED = "ok", "failed"
 # The columns' widths.
 USER_LIMIT, SOURCE_LIMIT, TEXT_LIMIT = 128, 64, 512
+EVENT_LIMIT, REASON_LIMIT = 32, 64
+
+_USER_EVENTS = ("sign-in", "session-", "cookie-", "web-session-", "resume")
+_ADMIN_EVENTS = ("user-", "config-", "token-", "admin-", "draft-", "revision-", "backup", "restore", "audit-")
+
+
+def log_of(event: str) -> Log:
+    """The log of an event whose writer names none."""
+    if event.startswith(_USER_EVENTS):
+        return "user"
+    return "admin" if event.startswith(_ADMIN_EVENTS) else "events"
 
 
 class Audit:
@@ -38,9 +51,27 @@ class Audit:
         source: str = "",
         session: int | None = None,
         text: str = "",
+        log: Log | None = None,
+        actor: str = "",
+        revision: int | None = None,
     ) -> None:
         """Writes an event to the database and the log."""
-        entry = self.entry(event, ok=ok, reason=reason, user=user, source=source, session=session, text=text)
+        entry = self.entry(
+            event,
+            ok=ok,
+            reason=reason,
+            user=user,
+            source=source,
+            session=session,
+            text=text,
+            log=log,
+            actor=actor,
+            revision=revision,
+        )
+        await self.write(entry)
+
+    async def write(self, entry: AuditEntry) -> None:
+        """`record` of what `entry` made."""
         await self._records.add(entry)
         self.log(entry)
 
@@ -54,20 +85,27 @@ class Audit:
         source: str = "",
         session: int | None = None,
         text: str = "",
+        log: Log | None = None,
+        actor: str = "",
+        revision: int | None = None,
     ) -> AuditEntry:
         """An event of now, for a writer that has it written beside what it is about; `log` it afterwards.
 
-        event, reason: codes of ours that never change. user: as typed. text: more about it.
+        event, reason: codes of ours that never change. user: whom it is about, as typed. actor: who did
+        it, where that is somebody else. text: more about it. log: None for that of the event.
         """
         return AuditEntry(
-            time=self._clock(),
-            event=event,
+            time=float(self._clock()),
+            event=printable(event, EVENT_LIMIT),
             outcome=OK if ok else FAILED,
-            reason=reason,
+            reason=printable(reason, REASON_LIMIT),
             user=printable(user, USER_LIMIT),
             source=printable(source, SOURCE_LIMIT),
             session=session,
             text=printable(text, TEXT_LIMIT),
+            log=log or log_of(event),
+            actor=printable(actor, USER_LIMIT),
+            revision=revision,
         )
 
     @staticmethod
@@ -82,4 +120,7 @@ class Audit:
             source=entry.source,
             session=entry.session,
             text=entry.text,
+            log=entry.log,
+            actor=entry.actor,
+            revision=entry.revision,
         )

@@ -1,39 +1,34 @@
 """The store: what was written is there for everybody, whole, and after a restart."""
 
 import asyncio
+import contextlib
 import secrets
-import sqlite3
-import stat
-import subprocess
-import sys
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy import text
 
 from lockgate.model.problem import ProblemError
 from lockgate.model.session import EndCause, Refusal, RefusalReason, Session
-from lockgate.server.store import create_store, open_store
-from lockgate.server.store.database import Database
+from lockgate.server.config.values import AddressRange
+from lockgate.server.datadir import DataDirectory
+from lockgate.server.store import create_store
 from lockgate.server.store.interface import (
-    AdministratorRecord,
+    ADMIN_SERVER,
+    LOCAL_SERVER,
     AuditEntry,
+    Grant,
     NotOpened,
     Resumption,
     SessionDraft,
+    SessionFilter,
 )
 from lockgate.server.store.leases import usable
-from lockgate.server.store.migrate import SCRIPTS, upgrade
-from lockgate.server.store.open import SCHEMA
-from lockgate.server.store.tables import metadata
-from tests.unit.server.support import CLIENT, identity, new_store, run, same_store, user
+from tests.unit.server.store_support import CLIENT, facts, identity, new_store, run, same_store, user
+from tests.unit.server.test_store_records import web
 
 POOLS = (ip_network("10.88.0.0/29"), ip_network("fd00:88::/64"))
 NOW = 1000.0
@@ -49,6 +44,11 @@ def draft(name="alice", *, serial=7, now=NOW, number=None, expires=None, idle=18
         expires=now + 3600 if expires is None else expires,
         idle_seconds=idle,
     )
+
+
+def child(parent):
+    """A session that a browser's session starts."""
+    return replace(draft(), parent=parent)
 
 
 def again(wanted, now, *, client=CLIENT):
@@ -74,232 +74,43 @@ async def opened(store, *args, pools=POOLS, limit=100, **kwargs):
     return result
 
 
-# -- the database -----------------------------------------------------------------------------------
-
-
-def test_the_migrations_build_the_tables(tmp_path):
-    async def work():
-        async with new_store(tmp_path) as store:
-            context = MigrationContext.configure
-            options = {"compare_type": True, "compare_server_default": True}
-            return await store.database.read(
-                lambda connection: compare_metadata(context(connection, opts=options), metadata)
-            )
-
-    assert run(work()) == []
-    assert ScriptDirectory(str(SCRIPTS)).get_current_head() == SCHEMA
-
-
-def test_only_the_owner_can_read_it(tmp_path):
-    async def work():
-        async with new_store(tmp_path) as store:
-            await store.users.add(user())
-            return [stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()]
-
-    assert set(run(work())) == {0o600}
-
-
-def test_a_database_is_not_made_twice_nor_by_opening(tmp_path):
-    async def work():
-        async with new_store(tmp_path):
-            pass
-        with pytest.raises(FileExistsError):
-            await create_store(tmp_path / "lockgate.db")
-        with pytest.raises(ProblemError, match="unable to open"):
-            await open_store(tmp_path / "other.db")
-
-    run(work())
-    assert [file.name for file in tmp_path.iterdir()] == ["lockgate.db"]
-
-
-def test_another_schema_is_upgraded_by_the_server_and_refused_by_commands(tmp_path):
-    file = tmp_path / "lockgate.db"
-    sqlite3.connect(file).close()
-    file.touch()
-
-    async def work():
-        with pytest.raises(ProblemError) as caught:
-            await open_store(file)
-        assert caught.value.problem.code == "schema-differs"
-        store = await open_store(file, upgrade=True)
-        await store.close()
-        await (await open_store(file)).close()
-
-    run(work())
-
-
-def test_a_database_of_the_first_release_keeps_its_sessions(tmp_path):
-    file, cookie_hash = tmp_path / "lockgate.db", secrets.token_bytes(32)
-    sqlite3.connect(file).close()
-    file.touch()
-    session = {
-        "id": 4711, "cookie_hash": cookie_hash, "user": "alice", "realm": "Users", "roles": '["Users"]',
-        "address4": b"\x0a\x58\x00\x02", "address6": None, "user_agent": CLIENT.user_agent,
-        "host_name": CLIENT.host_name, "source": CLIENT.source, "started": NOW, "expires": NOW + 3600,
-        "idle_seconds": 1800, "last_seen": NOW, "generation": 3, "ended": None, "cause": None,
-    }  # fmt: skip
-
-    async def work():
-        database = Database(file)
-        await database.write(lambda connection: upgrade(connection, "0001"))
-        names, marks = ", ".join(session), ", ".join(f":{name}" for name in session)
-        await database.write(
-            lambda connection: connection.execute(
-                text(f"INSERT INTO sessions ({names}) VALUES ({marks})"),
-                session,
-            )
-        )
-        await database.close()
-        with pytest.raises(ProblemError) as caught:
-            await open_store(file)
-        assert caught.value.problem.code == "schema-differs"
-        store = await open_store(file, upgrade=True)
-        old = await store.sessions.by_cookie(cookie_hash)
-        assert (old.id, old.user, old.generation) == (4711, "alice", 3)
-        assert (old.public_key, old.bound, old.suite) == (b"", False, None)
-        # As before: one cookie, no proof.
-        for generation in (4, 5):
-            wanted = replace(draft(), cookie_hash=cookie_hash)
-            resumed = await store.sessions.resume(again(wanted, NOW + 1), lambda _: None, noted)
-            assert resumed.generation == generation
-        await store.close()
-
-    run(work())
-
-
-def test_an_error_names_the_file_and_no_values(tmp_path):
-    file = tmp_path / "lockgate.db"
-    file.write_bytes(b"this is no database" * 100)
-    with pytest.raises(ProblemError, match=f"{file} cannot be used: file is not a database"):
-        run(open_store(file))
-
-
-def test_a_write_that_fails_leaves_nothing(tmp_path):
-    async def work():
-        async with new_store(tmp_path) as store:
-
-            def half(connection):
-                connection.execute(text("DELETE FROM users"))
-                raise RuntimeError("in the middle")
-
-            await store.users.add(user())
-            with pytest.raises(RuntimeError, match="in the middle"):
-                await store.database.write(half)
-            return await store.users.find("alice")
-
-    assert run(work()) == user()
-
-
-def test_two_processes_write_at_the_same_time(tmp_path, pytestconfig):
-    """The command beside the server: every write of both is there."""
-    program = """
-import asyncio, sys
-from pathlib import Path
-from tests.unit.server.support import same_store, user
-async def work():
-    async with same_store(Path(sys.argv[1])) as store:
-        for number in range(50):
-            assert await store.users.add(user(f"{sys.argv[2]}{number}"))
-asyncio.run(work())
-"""
-
-    async def make():
-        async with new_store(tmp_path):
-            pass
-
-    run(make())
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", program, str(tmp_path), name], cwd=pytestconfig.rootpath
-        )
-        for name in "abc"
-    ]
-    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
-
-    async def count():
-        async with same_store(tmp_path) as store:
-            return len(await store.users.all())
-
-    assert run(count()) == 150
-
-
-def test_it_notices_what_another_process_wrote_and_not_its_own(tmp_path):
-    async def work():
-        async with new_store(tmp_path) as server, same_store(tmp_path) as command:
-            seen = [await server.changed_elsewhere(), await server.changed_elsewhere()]
-            await server.users.add(user("own"))
-            seen.append(await server.changed_elsewhere())
-            await command.users.add(user("other"))
-            seen += [await server.changed_elsewhere(), await server.changed_elsewhere()]
-            return seen
-
-    assert run(work()) == [True, False, False, True, False]
-
-
-def test_who_asks_too_much_at_once_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("lockgate.server.store.database.MAX_WAITING", 3)
-
-    async def work():
-        async with new_store(tmp_path) as store:
-            return await asyncio.gather(*(store.users.all() for _ in range(5)), return_exceptions=True)
-
-    results = run(work())
-    assert [type(result) for result in results] == [list] * 3 + [ProblemError] * 2
-
-
-def test_concurrent_readers_and_writers_of_one_process(tmp_path):
-    async def work():
-        async with new_store(tmp_path) as store:
-            await asyncio.gather(
-                *(store.users.add(user(f"u{number}")) for number in range(50)), store.users.all()
-            )
-            return len(await store.users.all())
-
-    assert run(work()) == 50
-
-
-def test_a_value_never_stays_in_the_file_name(tmp_path):
-    """A folder with characters that mean something to SQLite's URIs."""
-    folder = tmp_path / "a?b%20#c d"
-    folder.mkdir()
-
-    async def work():
-        async with new_store(folder) as store:
-            await store.users.add(user())
-
-    run(work())
-    assert "lockgate.db" in [file.name for file in folder.iterdir()]
-
-
 # -- users, administrators, audit ---------------------------------------------------------------------
 
 
-def test_users_are_kept_as_they_are(tmp_path):
+def test_users_are_kept_as_they_are(place):
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
             assert await store.users.add(user("alice"))
             assert not await store.users.add(user("alice", password_hash="other"))
-            assert await store.users.find("alice") == user("alice")
-            assert await store.users.find("bob") is None
-            await store.users.renew_hash("alice", "old", "newer")
-            assert (await store.users.find("alice")).password_hash == "hash"
-            await store.users.renew_hash("alice", "hash", "newer")
-            assert await store.users.find("alice") == user("alice", password_hash="newer")
+            assert await store.users.add(user("alice", server=ADMIN_SERVER, password_hash="theirs"))
+            assert await store.users.find(LOCAL_SERVER, "alice") == user("alice")
+            assert await store.users.find(LOCAL_SERVER, "bob") is None
+            await store.users.renew_hash(LOCAL_SERVER, "alice", "old", "newer")
+            assert (await store.users.find(LOCAL_SERVER, "alice")).password_hash == "hash"
+            await store.users.renew_hash(LOCAL_SERVER, "alice", "hash", "newer")
+            assert await store.users.find(LOCAL_SERVER, "alice") == user("alice", password_hash="newer")
+            assert (await store.users.find(ADMIN_SERVER, "alice")).password_hash == "theirs"
 
     run(work())
 
 
 CHANGES = [
-    (lambda store, name: store.users.set_password(name, "new", 2000.0, 2030.0), EndCause.PASSWORD_CHANGED),
-    (lambda store, name: store.users.set_enabled(name, False, 2000.0, 2030.0), EndCause.USER_DISABLED),
-    (lambda store, name: store.users.delete(name, 2000.0, 2030.0), EndCause.USER_DELETED),
+    (
+        lambda store, name: store.users.set_password(LOCAL_SERVER, name, "new", 2000.0, 2030.0),
+        EndCause.PASSWORD_CHANGED,
+    ),
+    (
+        lambda store, name: store.users.set_enabled(LOCAL_SERVER, name, False, 2000.0, 2030.0),
+        EndCause.USER_DISABLED,
+    ),
+    (lambda store, name: store.users.delete(LOCAL_SERVER, name, 2000.0, 2030.0), EndCause.USER_DELETED),
 ]
 
 
 @pytest.mark.parametrize(("change", "cause"), CHANGES)
-def test_a_changed_account_has_no_sessions_left(tmp_path, change, cause):
+def test_a_changed_account_has_no_sessions_left(place, change, cause):
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
             await store.users.add(user("alice"))
             await store.users.add(user("bob"))
             mine = [await opened(store), await opened(store)]
@@ -321,28 +132,55 @@ def test_a_changed_account_has_no_sessions_left(tmp_path, change, cause):
 
 
 @pytest.mark.parametrize("change", [change for change, _ in CHANGES])
-def test_changing_nobody_says_so(tmp_path, change):
+def test_changing_nobody_says_so(place, change):
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
             return await change(store, "nobody")
 
     assert run(work()) is None
 
 
-def test_administrators_and_audit(tmp_path):
-    entries = [
-        AuditEntry(float(n), "sign-in", "ok", "", "alice", "192.0.2.9", None, str(n)) for n in range(5)
-    ]
-
+def test_what_is_known_about_a_user_changes_without_ending_anything(place):
     async def work():
-        async with new_store(tmp_path) as store:
-            assert await store.administrators.add(AdministratorRecord("admin", "hash", 1.0))
-            assert not await store.administrators.add(AdministratorRecord("admin", "other", 1.0))
-            assert await store.administrators.find("admin") == AdministratorRecord("admin", "hash", 1.0)
-            assert await store.administrators.find("root") is None
-            for entry in entries:
-                await store.audit.add(entry)
-            assert await store.audit.newest(3) == entries[2:]
+        async with new_store(place) as store:
+            await store.users.add(user("alice"))
+            session = await opened(store)
+            change = store.users.update
+            assert await change(LOCAL_SERVER, "nobody", full_name="N") is None
+            assert await change(LOCAL_SERVER, "alice") == user("alice")
+            values = {"full_name": "Alice Ärmel", "groups": ["Staff", 'a"b'], "attributes": {"mail": ["a@x"]}}
+            changed = await change(LOCAL_SERVER, "alice", **values, must_change=True)
+            expected = {**values, "groups": ("Staff", 'a"b'), "attributes": {"mail": ("a@x",)}}
+            assert changed == replace(user("alice"), **expected, must_change=True)
+            assert await store.users.find(LOCAL_SERVER, "alice") == changed
+            assert await store.sessions.live() == [session]
+            await store.users.set_password(LOCAL_SERVER, "alice", "new", 2000.0, 2030.0)
+            assert not (await store.users.find(LOCAL_SERVER, "alice")).must_change
+
+    run(work())
+
+
+def test_users_by_the_page(place):
+    async def work():
+        async with new_store(place) as store:
+            for name in ("eve", "bob", "carol", "Über%_", "dora"):
+                await store.users.add(user(name))
+            await store.users.add(replace(user("root", server=ADMIN_SERVER), full_name="Bobby"))
+            first = await store.users.page(None, "", None, 2)
+            assert [each.name for each in first] == ["root", "bob"]
+            rest = await store.users.page(None, "", (first[-1].server, first[-1].name), 9)
+            assert {each.name for each in rest} == {"carol", "dora", "eve", "Über%_"}
+            for text, server, found in (
+                ("BOB", None, ["root", "bob"]),
+                ("BOB", LOCAL_SERVER, ["bob"]),
+                ("%_", None, ["Über%_"]),
+                ("Ü", None, ["Über%_"]),
+                ("%", LOCAL_SERVER, ["Über%_"]),
+                ("nobody", None, []),
+            ):
+                assert [each.name for each in await store.users.page(server, text, None, 9)] == found
+            assert [await store.users.count(), await store.users.count(ADMIN_SERVER)] == [6, 1]
+            assert [each.name for each in await store.users.all(ADMIN_SERVER)] == ["root"]
 
     run(work())
 
@@ -350,13 +188,13 @@ def test_administrators_and_audit(tmp_path):
 # -- sessions and addresses -----------------------------------------------------------------------------
 
 
-def test_a_session_is_there_after_a_restart(tmp_path):
+def test_a_session_is_there_after_a_restart(place):
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
             await store.users.add(user())
             wanted = draft()
             session = await store.sessions.open(wanted, POOLS, 5, noted)
-        async with same_store(tmp_path) as store:
+        async with same_store(place) as store:
             assert await store.sessions.by_cookie(wanted.cookie_hash) == session
             assert await store.sessions.by_cookie(secrets.token_bytes(32)) is None
             assert await store.sessions.find(session.id) == session
@@ -365,9 +203,9 @@ def test_a_session_is_there_after_a_restart(tmp_path):
     run(work())
 
 
-def test_the_limit_counts_live_sessions_of_that_user(tmp_path):
+def test_the_limit_counts_live_sessions_of_that_user(place):
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
             for name in ("alice", "bob"):
                 await store.users.add(user(name))
             first = await opened(store, limit=2)
@@ -382,22 +220,52 @@ def test_the_limit_counts_live_sessions_of_that_user(tmp_path):
     run(work())
 
 
+def test_users_of_two_servers_and_realms_are_counted_apart(place):
+    async def work():
+        async with new_store(place) as store:
+            await store.users.add(user())
+            await store.users.add(user(server="Other"))
+            other = replace(draft(), identity=identity(server="Other", realm="Guests"))
+            ours = await opened(store, limit=1)
+            theirs = await store.sessions.open(other, POOLS, 1, noted, max_in_realm=1)
+            assert (theirs.server, theirs.realm) == ("Other", "Guests")
+            third = replace(other, id=5, cookie_hash=bytes(32))
+            assert await store.sessions.open(third, POOLS, 9, noted, max_in_realm=1) is NotOpened.REALM_FULL
+            counts = [
+                await store.sessions.count(server, "alice", NOW) for server in (LOCAL_SERVER, "Other", "X")
+            ]
+            assert counts == [1, 1, 0]
+            assert [await store.sessions.count_in_realm(realm, NOW) for realm in ("Users", "Guests")] == [
+                1,
+                1,
+            ]
+            assert await store.sessions.live("alice", "Other") == [theirs]
+            assert {session.server for session in await store.sessions.live("alice")} == {
+                LOCAL_SERVER,
+                "Other",
+            }
+            await store.users.set_enabled("Other", "alice", False, NOW, NOW)
+            assert await store.sessions.live() == [ours]
+
+    run(work())
+
+
 BAD_ACCOUNTS = [user(enabled=False), user(serial=8), user("bob")]
 
 
 @pytest.mark.parametrize("account", BAD_ACCOUNTS)
-def test_no_session_for_an_account_that_is_not_as_it_was(tmp_path, account):
+def test_no_session_for_an_account_that_is_not_as_it_was(place, account):
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
             await store.users.add(account)
             return await store.sessions.open(draft(), POOLS, 5, noted), await store.sessions.live()
 
     assert run(work()) == (NotOpened.USER_CHANGED, [])
 
 
-def test_two_servers_never_lease_one_address_twice(tmp_path):
+def test_two_servers_never_lease_one_address_twice(place):
     async def work():
-        async with new_store(tmp_path) as one, same_store(tmp_path) as other:
+        async with new_store(place) as one, same_store(place) as other:
             await one.users.add(user())
             pools = [ip_network("10.88.0.0/24")]
             results = await asyncio.gather(
@@ -409,9 +277,9 @@ def test_two_servers_never_lease_one_address_twice(tmp_path):
     assert sorted(addresses) == [ip_address(f"10.88.0.{low}") for low in range(2, 82)]
 
 
-def test_an_ended_session_ends_once_and_cannot_come_back(tmp_path):
+def test_an_ended_session_ends_once_and_cannot_come_back(place):
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
             await store.users.add(user())
             wanted = draft()
             session = await store.sessions.open(wanted, POOLS, 5, noted)
@@ -429,11 +297,11 @@ def test_an_ended_session_ends_once_and_cannot_come_back(tmp_path):
     run(work())
 
 
-def test_resuming_asks_the_judge_about_what_is_stored_now(tmp_path):
+def test_resuming_asks_the_judge_about_what_is_stored_now(place):
     elsewhere = replace(CLIENT, source="198.51.100.7", user_agent="newer")
 
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
             await store.users.add(user())
             wanted = draft()
             session = await store.sessions.open(wanted, POOLS, 5, noted)
@@ -452,12 +320,12 @@ def test_resuming_asks_the_judge_about_what_is_stored_now(tmp_path):
     run(work())
 
 
-def test_a_session_and_its_line_in_the_audit_are_written_together_or_not_at_all(tmp_path):
+def test_a_session_and_its_line_in_the_audit_are_written_together_or_not_at_all(place):
     def broken(_):
         raise RuntimeError("no line")
 
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
             await store.users.add(user())
             wanted = draft()
             with pytest.raises(RuntimeError, match="no line"):
@@ -470,13 +338,47 @@ def test_a_session_and_its_line_in_the_audit_are_written_together_or_not_at_all(
             assert await store.sessions.find(session.id) == session
             await store.sessions.resume(again(wanted, NOW), lambda _: None, noted)
             assert await store.audit.newest(9) == [noted(session)] * 2
+            await store.sessions.end(session.id, EndCause.LOGOUT, NOW, NOW, noted)
+            assert len(await store.audit.newest(9)) == 3
 
     run(work())
 
 
-def test_due_are_those_whose_time_is_over(tmp_path):
+def test_what_led_to_a_session_is_written_with_it_or_with_the_refusal(place):
+    before = AuditEntry(NOW, "sign-in", "ok", "", "alice", "", None, "")
+
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
+            await store.users.add(user())
+            session = await store.sessions.open(draft(), POOLS, 1, noted, before=[before])
+            assert await store.audit.newest(9) == [before, noted(session)]
+            refused = await store.sessions.open(draft(), POOLS, 1, noted, before=[before])
+            assert refused is NotOpened.TOO_MANY
+            assert await store.audit.newest(9) == [before, noted(session), before]
+
+    run(work())
+
+
+def test_a_session_that_went_on_is_not_ended_for_an_earlier_generation(place):
+    async def work():
+        async with new_store(place) as store:
+            await store.users.add(user())
+            wanted = draft()
+            session = await store.sessions.open(wanted, POOLS, 1, noted)
+            await store.sessions.resume(again(wanted, NOW), lambda _: None, noted)
+            ended = await store.sessions.end(session.id, EndCause.IDLE, NOW, NOW, noted, generation=1)
+            assert ended is None
+            assert len(await store.audit.newest(9)) == 2
+            ended = await store.sessions.end(session.id, EndCause.IDLE, NOW, NOW, noted, generation=2)
+            assert (ended.ended, ended.cause) == (NOW, EndCause.IDLE)
+            assert await store.sessions.find(session.id) == ended
+
+    run(work())
+
+
+def test_due_are_those_whose_time_is_over(place):
+    async def work():
+        async with new_store(place) as store:
             await store.users.add(user())
             pools = [ip_network("10.88.0.0/24")]
             short = await opened(store, expires=NOW + 10, idle=0, pools=pools)
@@ -499,15 +401,15 @@ def test_due_are_those_whose_time_is_over(tmp_path):
     run(work())
 
 
-def test_ended_among_known_sources_and_prune(tmp_path):
+def test_ended_among_known_sources_and_prune(place):
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
             await store.users.add(user())
             one, two = await opened(store), await opened(store, now=NOW + 1)
             await store.sessions.end(one.id, EndCause.LOGOUT, 1100.0, 1130.0)
             many = [one.id, two.id, *range(1, 2000)]
             assert [session.id for session in await store.sessions.ended_among(many)] == [one.id]
-            assert await store.sessions.known_sources(0.0, 10) == [("alice", "192.0.2.9")]
+            assert await store.sessions.known_sources(0.0, 10) == [(LOCAL_SERVER, "alice", "192.0.2.9")]
             assert await store.sessions.known_sources(NOW + 2, 10) == []
             await store.sessions.prune(1100.0)
             assert await store.sessions.find(one.id) is not None
@@ -523,6 +425,7 @@ USABLE = [
     ("10.88.0.0/16", "10.88.0.2", "10.88.255.254"),
     ("fd00::/126", "fd00::2", "fd00::3"),
     ("fd00::/64", "fd00::2", "fd00::ffff:ffff:ffff:ffff"),
+    ("10.88.0.9/32", "10.88.0.9", "10.88.0.9"),
 ]
 
 
@@ -531,11 +434,11 @@ def test_usable_addresses(pool, first, last):
     assert usable(ip_network(pool)) == (int(ip_address(first)), int(ip_address(last)))
 
 
-def test_a_pool_that_grew_downwards_is_used_to_its_last_address(tmp_path):
+def test_a_pool_that_grew_downwards_is_used_to_its_last_address(place):
     """The old pool was the upper half of the new one."""
 
     async def work():
-        async with new_store(tmp_path) as store:
+        async with new_store(place) as store:
             await store.users.add(user())
             upper, whole = [ip_network("10.88.0.8/29")], [ip_network("10.88.0.0/28")]
             old = [await opened(store, pools=upper) for _ in range(5)]
@@ -543,6 +446,156 @@ def test_a_pool_that_grew_downwards_is_used_to_its_last_address(tmp_path):
             new = [await opened(store, pools=whole) for _ in range(8)]
             assert [str(session.address4) for session in new] == [f"10.88.0.{low}" for low in range(2, 10)]
             assert await store.sessions.open(draft(), whole, 100, noted) is NotOpened.NO_ADDRESS
+
+    run(work())
+
+
+def test_addresses_come_from_ranges_too(place):
+    pools = [AddressRange(ip_address("10.88.0.250"), ip_address("10.88.1.1")), ip_network("10.99.0.7/32")]
+
+    async def work():
+        async with new_store(place) as store:
+            await store.users.add(user())
+            sessions = [await opened(store, pools=pools) for _ in range(9)]
+            assert await store.sessions.open(draft(), pools, 100, noted) is NotOpened.NO_ADDRESS
+            return [str(session.address4) for session in sessions]
+
+    expected = [f"10.88.0.{low}" for low in range(250, 256)] + ["10.88.1.0", "10.88.1.1", "10.99.0.7"]
+    assert run(work()) == expected
+
+
+def test_a_session_follows_a_later_decision(place):
+    later = Grant(("Staff", "Dev"), 9, NOW + 50, 60, 30, facts(source="198.51.100.7"))
+
+    async def work():
+        async with new_store(place) as store:
+            await store.users.add(user())
+            wanted = draft()
+            session = await store.sessions.open(wanted, POOLS, 9, noted)
+            ended = await opened(store)
+            await store.sessions.end(ended.id, EndCause.LOGOUT, NOW, NOW)
+            assert (session.revision, session.facts) == (1, facts())
+            updated = await store.sessions.update_many({session.id: later, ended.id: later, 5: later}, noted)
+            expected = replace(
+                session, roles=later.roles, revision=9, expires=NOW + 50, idle_seconds=60, heartbeat_seconds=30,
+                facts=later.facts,
+            )  # fmt: skip
+            assert updated == [expected] == await store.sessions.live()
+            # Without facts those of before stay.
+            again_ = await store.sessions.update_roles(session.id, ["Users"], 10, NOW + 60, 0)
+            assert again_ == replace(
+                expected, roles=("Users",), revision=10, expires=NOW + 60, idle_seconds=0, heartbeat_seconds=0
+            )
+            # A judge may decide anew while it lets a client in.
+            resumed = await store.sessions.resume(again(wanted, NOW), lambda _: later, noted)
+            assert (resumed.roles, resumed.revision, resumed.generation) == (("Staff", "Dev"), 9, 2)
+
+    run(work())
+
+
+def test_live_sessions_by_the_page(place):
+    pools = [ip_network("10.88.0.0/24"), ip_network("fd00:88::/64")]
+
+    async def work():
+        async with new_store(place) as store:
+            for name in ("ann", "bob", "cat"):
+                await store.users.add(user(name))
+            made = [
+                await opened(store, name, now=NOW + n // 2, pools=pools)
+                for n, name in enumerate(("bob", "ann", "cat") * 3)
+            ]
+            await store.sessions.end(made[4].id, EndCause.LOGOUT, NOW, NOW + 999)
+            live = [session for session in made if session is not made[4]]
+
+            async def pages(size, **kwargs):
+                found, after = [], None
+                while True:
+                    page = await store.sessions.live_page(SessionFilter(), limit=size, after=after, **kwargs)
+                    assert page.total == 8
+                    found += page.sessions
+                    after = page.following
+                    if after is None:
+                        return found
+
+            for size in (1, 3, 8):
+                for sort, key in (("started", lambda s: s.started), ("user", lambda s: s.user)):
+                    expected = sorted(live, key=lambda s: (key(s), s.id))
+                    assert await pages(size, sort=sort) == expected
+                    assert await pages(size, sort=sort, descending=True) == expected[::-1]
+            filters = [
+                (SessionFilter(user="bob"), {"bob"}, 3), (SessionFilter(text="LAPTOP"), {"ann", "bob", "cat"}, 8),
+                (SessionFilter(text=str(live[0].address6)), {live[0].user}, 1), (SessionFilter(text="%"), set(), 0),
+                (SessionFilter(role="Users", realm="Users", server=LOCAL_SERVER), {"ann", "bob", "cat"}, 8),
+                (SessionFilter(role="User"), set(), 0), (SessionFilter(realm="Guests"), set(), 0),
+            ]  # fmt: skip
+            for wanted, users, total in filters:
+                page = await store.sessions.live_page(wanted, limit=50)
+                assert ({session.user for session in page.sessions}, page.total) == (users, total), wanted
+            assert await store.sessions.live_count() == 8
+            bad = [
+                "",
+                "[]",
+                "[1]",
+                '["x", 1]',
+                "[true, 1]",
+                "[1, -1]",
+                "[1, 1e400]",
+                '[1e999, "1e5"]',
+                '[1, "-1"]',
+                f'[1{"0" * 400}, "1"]',
+                "[1, null]",
+                "[" * 9999,
+                "\x00",
+            ]
+            for after in bad:
+                with pytest.raises(ProblemError) as caught:
+                    await store.sessions.live_page(SessionFilter(), after=after)
+                assert caught.value.problem.code == "bad-page"
+            for text in ("\ud800", "a\x00b"):
+                with contextlib.suppress(
+                    ProblemError
+                ):  # some of it PostgreSQL's texts cannot even be asked for
+                    assert (await store.sessions.live_page(SessionFilter(text=text))).total == 0
+
+    run(work())
+
+
+def test_sessions_of_a_browser_and_many_at_once(place):
+    async def work():
+        async with new_store(place) as store:
+            await store.users.add(user())
+            for number in (1, 2):
+                assert await store.web_sessions.add(web(number))
+            mine = [
+                await store.sessions.open(replace(draft(), parent="w1"), POOLS, 9, noted) for _ in range(2)
+            ]
+            other = await store.sessions.open(replace(draft(), parent="w2"), POOLS, 9, noted)
+            assert await store.sessions.of_parent("w1") == sorted(mine, key=lambda session: session.id)
+            wanted = [session.id for session in mine] + [12]
+            ended = await store.sessions.end_many(wanted, EndCause.DISCONNECTED, 1100.0, 1130.0, noted)
+            assert [session.id for session in ended] == wanted[:2]
+            assert {(session.ended, session.cause) for session in ended} == {(1100.0, EndCause.DISCONNECTED)}
+            assert await store.sessions.end_many(wanted, EndCause.DISCONNECTED, 1200.0, 1230.0, noted) == []
+            assert await store.sessions.live() == [other]
+            assert len(await store.audit.newest(99)) == 5
+
+    run(work())
+
+
+def test_a_browser_that_is_signed_out_starts_no_session(place):
+    async def work():
+        async with new_store(place) as store:
+            for account in (user(), user("bob")):
+                await store.users.add(account)
+            for record in (web(1), web(2, expires=NOW), web(3, "bob"), web(4, audience="console")):
+                assert await store.web_sessions.add(record)
+            assert isinstance(await store.sessions.open(child("w1"), POOLS, 9, noted), Session)
+            assert await store.web_sessions.end("w1", "logout", NOW)
+            for parent in ("w1", "w2", "w3", "w4", "none"):
+                opened = await store.sessions.open(child(parent), POOLS, 9, noted)
+                assert opened is NotOpened.PARENT_OVER, parent
+            assert len(await store.sessions.live()) == 1
+            assert len(await store.audit.newest(9)) == 1
 
     run(work())
 
@@ -569,9 +622,11 @@ class Leases(RuleBasedStateMachine):
         from pathlib import Path
 
         self.folder = tempfile.TemporaryDirectory()
+        place = DataDirectory(Path(self.folder.name))
+        place.database.parent.mkdir()
         self.pools = (*self.POOLS4, self.POOL6) if six else self.POOLS4
         self.families = (self.CANDIDATES4, self.CANDIDATES6) if six else (self.CANDIDATES4,)
-        self.store = self.runner.run(create_store(Path(self.folder.name) / "lockgate.db"))
+        self.store = self.runner.run(create_store(place))
         self.runner.run(self.store.users.add(user()))
 
     def teardown(self):

@@ -1,32 +1,140 @@
-"""Statements on the audit. Lines are added and read, never changed."""
+"""Statements on the audit. Records are added and read, and removed only from its beginning."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
 
+from lockgate.server.store.chain import ANCHOR, Chain, End, columns, record
 from lockgate.server.store.database import Database
-from lockgate.server.store.interface import AuditEntry
+from lockgate.server.store.records import AuditEntry, AuditFilter, AuditRecord
+from lockgate.server.store.sql import contains
 from lockgate.server.store.tables import audit
 
-ADD = insert(audit).inline()
-_COLUMNS = [audit.c[field.name] for field in fields(AuditEntry)]
+PRUNED = 2000  # records removed in one step
+PAGE = 1000  # records a stream reads at a time: what others wait for is some milliseconds
 
 
 class SqlAudit:
     """`interface.Audit`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, chain: Chain) -> None:
+        self._database, self.chain = database, chain
 
-    async def add(self, entry: AuditEntry) -> None:
-        await self._database.write(
-            lambda connection: connection.execute(ADD, asdict(entry)).rowcount, sync=False
-        )
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    async def add(self, entry: AuditEntry) -> AuditRecord:
+        return await self._database.write(lambda connection: self.chain.append(connection, entry), sync=False)
 
     async def newest(self, limit: int) -> list[AuditEntry]:
-        """The last `limit` lines, oldest first."""
-        statement = select(*_COLUMNS).order_by(audit.c.id.desc()).limit(limit)
-        rows = await self._database.read(lambda connection: connection.execute(statement).all())
-        return [AuditEntry(*row) for row in reversed(rows)]
+        page = await self.page(AuditFilter(), limit)
+        return [each.entry for each in reversed(page)]
+
+    async def page(self, wanted: AuditFilter, limit: int, *, oldest_first: bool = False) -> list[AuditRecord]:
+        order = audit.c.number if oldest_first else audit.c.number.desc()
+        statement = select(*columns()).where(*_where(wanted)).order_by(order).limit(limit)
+        rows = await self._database.read_aside(lambda connection: connection.execute(statement).all())
+        return [record(row) for row in rows]
+
+    async def stream(self, wanted: AuditFilter) -> AsyncIterator[AuditRecord]:
+        newest = await self._database.read_aside(
+            lambda connection: connection.execute(select(func.max(audit.c.number))).scalar()
+        )
+        last = (newest or 0) + 1
+        rest = replace(wanted, before=last if wanted.before is None else min(last, wanted.before))
+        while True:
+            page = await self.page(rest, PAGE, oldest_first=True)
+            for each in page:
+                yield each
+            if len(page) < PAGE:
+                return
+            rest = replace(rest, after=page[-1].number)
+
+    async def accept(self, entry: AuditEntry) -> AuditRecord:
+        """See `Chain.accept`."""
+        return await self._database.write(lambda connection: self.chain.accept(connection, entry))
+
+    async def prune(
+        self, before: float | None, max_bytes: int | None, entry: Callable[[int], AuditEntry]
+    ) -> int:
+        def decide(connection: Connection) -> tuple[int, int]:
+            head, anchor = self.chain.head(connection), self.chain.anchor(connection)
+            cut = max(_older(connection, before, head), _beyond(connection, max_bytes, anchor, head))
+            count = cut - anchor.number
+            if count > 0:
+                self.chain.append(connection, entry(count))
+            return cut, count
+
+        cut, count = await self._database.write(decide)
+        done = count <= 0
+        while not done:
+            # A few at a time: nobody who signs in waits for the removal of a year.
+            done = await self._database.write(lambda connection: self._cut_off(connection, cut), sync=False)
+        return max(0, count)
+
+    def _cut_off(self, connection: Connection, cut: int) -> bool:
+        """Removes the oldest records up to `cut`, at most PRUNED of them; whether none is left."""
+        first = self.chain.anchor(connection).number
+        last = min(cut, first + PRUNED)
+        if last > first:
+            row = connection.execute(select(*columns()).where(audit.c.number == last)).one()
+            kept = record(row)
+            connection.execute(delete(audit).where(audit.c.number <= last))
+            self.chain.move(connection, ANCHOR, End(kept.number, kept.position, kept.mac))
+        return last >= cut
+
+
+def _older(connection: Connection, before: float | None, head: End) -> int:
+    """The last record below which all are older than `before`; a clock that went back keeps more."""
+    if before is None:
+        return 0
+    first = connection.execute(select(func.min(audit.c.number)).where(audit.c.time >= before)).scalar()
+    return head.number if first is None else first - 1
+
+
+def _beyond(connection: Connection, max_bytes: int | None, anchor: End, head: End) -> int:
+    """The last record that has to go for the rest to have at most `max_bytes`."""
+    if max_bytes is None or head.position - anchor.position <= max_bytes:
+        return 0
+    # Positions rise with the numbers: look in the middle, again and again.
+    low, high = anchor.number + 1, head.number
+    while low < high:
+        middle = (low + high) // 2
+        position = connection.execute(select(audit.c.position).where(audit.c.number == middle)).scalar_one()
+        if head.position - position <= max_bytes:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _where(wanted: AuditFilter) -> list[ColumnElement[bool]]:
+    terms: list[ColumnElement[bool]] = []
+    for value, column in (
+        (wanted.log, audit.c.log),
+        (wanted.source, audit.c.source),
+        (wanted.event, audit.c.event),
+        (wanted.outcome, audit.c.outcome),
+    ):
+        if value:
+            terms.append(column == value)
+    if wanted.user:
+        # "Not empty" leads both databases to the index of actors.
+        acted = and_(audit.c.actor == wanted.user, audit.c.actor != "")
+        terms.append(or_(audit.c.user == wanted.user, acted))
+    if wanted.text:
+        fields = (audit.c.user, audit.c.actor, audit.c.source, audit.c.reason, audit.c.event, audit.c.text)
+        terms.append(contains(wanted.text, *fields))
+    if wanted.since is not None:
+        terms.append(audit.c.time >= wanted.since)
+    if wanted.until is not None:
+        terms.append(audit.c.time < wanted.until)
+    if wanted.before is not None:
+        terms.append(audit.c.number < wanted.before)
+    if wanted.after is not None:
+        terms.append(audit.c.number > wanted.after)
+    return terms

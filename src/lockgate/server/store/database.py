@@ -1,22 +1,23 @@
-"""SQLite on a thread of its own.
+"""A database on threads of its own: what SQLite and PostgreSQL have in common.
 
 One connection, used by one thread, so that the event loop never waits for the disk and no two
-statements of this process meet. Other processes meet in SQLite's own locks.
+statements of this process meet; a second pair of both for reads that may take long, so that nobody who
+signs in waits for somebody who searches. Writers of other processes wait for each other in the database:
+one writes at a time, and sees everything that was written before.
 """
 
 from __future__ import annotations
 
+import abc
 import asyncio
-import sqlite3
+import contextlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DatabaseError, DataError
 
 from lockgate.model.problem import Problem, ProblemError
 
@@ -27,22 +28,82 @@ BUSY_TIMEOUT = 5000  # milliseconds to wait for another process that writes
 MAX_WAITING = 2000
 
 
-class Database:
+class Lane:
+    """A thread and its connection."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self.waiting = 0
+        self._engine = engine
+        self._connection: Connection | None = None
+        self._failure: tuple[float, DatabaseError] | None = None  # when it could not connect last, and why
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None
+
+    def connection(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def give_up(self, asked: float) -> None:
+        """Fails whoever asked before the last attempt to connect had failed: an attempt may take seconds, and
+        hundreds may wait. asked: when, by the monotonic clock."""
+        if self._connection is None and self._failure is not None and asked < self._failure[0]:
+            raise self._failure[1]
+
+    def _connect(self) -> Connection:
+        try:
+            connection = self._engine.connect()
+        except DatabaseError as error:
+            self._failure = time.monotonic(), error.with_traceback(None)
+            raise
+        self._failure = None
+        return connection
+
+    def disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def undo(self) -> None:
+        """Back to where nothing has begun, whatever state the connection is in."""
+        if self._connection is None:
+            return
+        try:
+            self._connection.rollback()
+            if not self._connection.invalidated:
+                # After a commit that failed SQLAlchemy believes that there is nothing left to undo.
+                self._connection.connection.rollback()
+        except Exception:
+            # What cannot be undone here the database undoes when nobody is there any more.
+            with contextlib.suppress(Exception):
+                self._connection.invalidate()
+            with contextlib.suppress(Exception):
+                self.disconnect()
+
+
+class Database(abc.ABC):
     """Reads and writes as functions of a connection; each is one transaction."""
 
-    def __init__(self, path: Path) -> None:
-        """path: an existing database file."""
-        self._path = path
-        self._engine = _engine(path)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._connection: Connection | None = None
-        self._waiting = 0
-        self._data_version: int | None = None
-        self._synced = True
+    def __init__(self, engine: Engine, aside: Engine, name: str) -> None:
+        """aside: for reads that may take long. name: what people call it; without passwords."""
+        self.name = name
+        self._engines = (engine, aside)
+        self._main, self._aside = Lane(engine, "store"), Lane(aside, "store-aside")
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Runs `work` on one consistent state. Raises ProblemError when the database cannot be used."""
-        return await self._run(lambda connection: self._transaction(connection, "BEGIN", work))
+        return await self._read(self._main, work)
+
+    async def read_one(self, work: Callable[[Connection], T]) -> T:
+        """`read` for a single statement, which sees one state by itself: cheaper."""
+        return await self._run(self._main, lambda: self._single(self._main, work))
+
+    async def read_aside(self, work: Callable[[Connection], T]) -> T:
+        """The same for what may take long: nothing but its like waits for it. Sees all that is committed."""
+        return await self._read(self._aside, work)
 
     async def write(self, work: Callable[[Connection], T], *, sync: bool = True) -> T:
         """Runs `work` alone among all writers; committed when this returns, undone when it raises.
@@ -52,93 +113,127 @@ class Database:
         costs a new sign-in and saves milliseconds for everybody.
         """
 
-        def synchronised(connection: Connection) -> T:
-            if sync != self._synced:
-                connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
-                connection.rollback()
-                self._synced = sync
-            return self._transaction(connection, "BEGIN IMMEDIATE", work)
+        def begin(connection: Connection) -> None:
+            self._begin_write(connection, sync)
 
-        return await self._run(synchronised)
+        return await self._run(self._main, lambda: self._transaction(self._main, begin, work))
 
     async def changed_elsewhere(self) -> bool:
-        """Whether another connection committed since the last call. Reads one number, not the disk."""
-
-        def compare(connection: Connection) -> bool:
-            before = self._data_version
-            # Counts commits of others only (sqlite.org, PRAGMA data_version).
-            row = connection.exec_driver_sql("PRAGMA data_version").one()
-            connection.rollback()
-            self._data_version = int(row[0])
-            return self._data_version != before
-
-        return await self._run(compare)
+        """Whether another connection committed since the last call; the first call says True. Cheap."""
+        return await self._run(self._main, lambda: self._changed(self._main))
 
     async def close(self) -> None:
         """Waits for what is under way; nothing may be asked afterwards."""
+        for lane in (self._aside, self._main):
+            if lane.is_connected:
+                await self._run(lane, lane.disconnect)
+            lane.thread.shutdown(wait=False)
+        for engine in self._engines:
+            engine.dispose()
 
-        def finish(connection: Connection) -> None:
-            connection.close()
-            self._engine.dispose()
+    @abc.abstractmethod
+    def _begin_read(self, connection: Connection) -> None:
+        """Begins a transaction that sees one state and changes nothing."""
 
-        if self._connection is not None:
-            await self._run(finish)
-        self._thread.shutdown(wait=False)
+    @abc.abstractmethod
+    def _alone(self, connection: Connection, alone: bool) -> None:
+        """The next statements are a transaction each, if `alone`."""
 
-    async def _run(self, work: Callable[[Connection], T]) -> T:
-        if self._waiting >= MAX_WAITING:
+    @abc.abstractmethod
+    def _begin_write(self, connection: Connection, sync: bool) -> None:
+        """Begins a transaction that is the only one that writes."""
+
+    @abc.abstractmethod
+    def _changed(self, lane: Lane) -> bool: ...
+
+    @property
+    @abc.abstractmethod
+    def _advice(self) -> str:
+        """What to look at when it cannot be used."""
+
+    async def _read(self, lane: Lane, work: Callable[[Connection], T]) -> T:
+        return await self._run(lane, lambda: self._transaction(lane, self._begin_read, work))
+
+    async def _run(self, lane: Lane, work: Callable[[], T]) -> T:
+        if lane.waiting >= MAX_WAITING:
             raise ProblemError(
                 Problem("store-busy", "The database has more to do than it can.", "Try again in a moment.")
             )
-        self._waiting += 1
+        lane.waiting += 1
+        asked = time.monotonic()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+            return await asyncio.get_running_loop().run_in_executor(
+                lane.thread, self._guarded, lane, work, asked
+            )
         finally:
-            self._waiting -= 1
+            lane.waiting -= 1
 
-    def _guarded(self, work: Callable[[Connection], T]) -> T:
+    def _guarded(self, lane: Lane, work: Callable[[], T], asked: float) -> T:
         try:
-            if self._connection is None:
-                self._connection = self._engine.connect()
-            return work(self._connection)
+            lane.give_up(asked)
+            return work()
+        except (DataError, UnicodeEncodeError):
+            # Texts are bounded and checked before they come here, except those that are searched for.
+            raise ProblemError(
+                Problem(
+                    code="bad-value",
+                    summary="A value is too long, or has characters that the database cannot hold.",
+                    fix="Leave out control characters, or write less.",
+                )
+            ) from None
         except DatabaseError as error:
-            # The driver's own words: SQLAlchemy's text would carry the statement's values.
+            if error.connection_invalidated:
+                lane.disconnect()
+            # The driver's own words, in one line: SQLAlchemy's text would carry the statement's values.
+            why = " ".join(str(error.orig).split())
             raise ProblemError(
                 Problem(
                     code="database-failed",
-                    summary=f"The database {self._path} cannot be used: {error.orig}.",
-                    fix="Look at the free space of its disk and at the owner of the file and its folder.",
+                    summary=f"The database {self.name} cannot be used: {why}.",
+                    fix=self._advice,
                 )
             ) from None
 
-    @staticmethod
-    def _transaction(connection: Connection, begin: str, work: Callable[[Connection], T]) -> T:
-        # Before BEGIN SQLAlchemy believes in a transaction that the driver has not begun.
-        connection.exec_driver_sql(begin)
+    def _transaction(
+        self, lane: Lane, begin: Callable[[Connection], None], work: Callable[[Connection], T]
+    ) -> T:
+        connection = self._begun(lane, begin)
         try:
             result = work(connection)
+            connection.commit()  # a full disk may show here first
         except BaseException:
-            connection.rollback()
+            lane.undo()
             raise
-        connection.commit()
         return result
 
+    def _single(self, lane: Lane, work: Callable[[Connection], T]) -> T:
+        while True:
+            fresh = not lane.is_connected
+            connection = lane.connection()
+            self._alone(connection, True)
+            try:
+                return work(connection)
+            except DatabaseError as error:
+                if fresh or not error.connection_invalidated:
+                    raise
+                # As in `_begun`: the database was restarted. Nothing was changed, so it can be asked again.
+                lane.disconnect()
+            finally:
+                if lane.is_connected:
+                    connection.rollback()
+                    self._alone(connection, False)
 
-def _engine(path: Path) -> Engine:
-    # mode=rw: a wrong name is an error, not a new empty database.
-    uri = f"file:{quote(str(path.absolute()))}?mode=rw"
-    engine = create_engine(
-        "sqlite+pysqlite://",
-        creator=lambda: sqlite3.connect(uri, uri=True, isolation_level=None),
-        poolclass=NullPool,
-        hide_parameters=True,  # values are hashes and names: not for messages
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-
-    return engine
+    def _begun(self, lane: Lane, begin: Callable[[Connection], None]) -> Connection:
+        fresh = not lane.is_connected
+        connection = lane.connection()
+        try:
+            begin(connection)
+        except DatabaseError as error:
+            if fresh or not error.connection_invalidated:
+                lane.undo()
+                raise
+            # The database was restarted since the last statement. Nothing has been asked of it yet.
+            lane.disconnect()
+            connection = lane.connection()
+            begin(connection)
+        return connection

@@ -1,99 +1,90 @@
-"""What the store keeps and what can be asked of it.
-
-Times are seconds since 1970. Names of users are canonical (`server.auth.names`).
-"""
+"""What can be asked of the store. The records are in `records`, and can be imported from here too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from lockgate.model.access_rule import Network
-from lockgate.model.identity import Identity
-from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
-from lockgate.protocol.edge_link import Suite
+from lockgate.model.facts import SignInFacts
+from lockgate.model.session import EndCause, Refusal, RefusalReason, Session
+from lockgate.server.config.values import AddressRange
+from lockgate.server.store.records import (
+    ADMIN_SERVER,
+    LOCAL_SERVER,
+    LOGS,
+    AuditEntry,
+    AuditFilter,
+    AuditRecord,
+    DecisionRecord,
+    DraftRecord,
+    Grant,
+    HandleRecord,
+    Log,
+    NotOpened,
+    Resumption,
+    RevisionRecord,
+    Sample,
+    SessionDraft,
+    SessionFilter,
+    SessionPage,
+    SessionSort,
+    TokenRecord,
+    UploadRecord,
+    UserRecord,
+    WebAudience,
+    WebSessionRecord,
+)
 
+__all__ = [
+    "ADMIN_SERVER",
+    "LOCAL_SERVER",
+    "LOGS",
+    "AddressRange",
+    "Audit",
+    "AuditEntry",
+    "AuditFilter",
+    "AuditRecord",
+    "Blobs",
+    "DecisionRecord",
+    "Decisions",
+    "DraftRecord",
+    "Drafts",
+    "Grant",
+    "HandleRecord",
+    "Handles",
+    "Judge",
+    "Log",
+    "Meta",
+    "NotOpened",
+    "Note",
+    "Resumption",
+    "RevisionRecord",
+    "Revisions",
+    "Sample",
+    "Samples",
+    "SessionDraft",
+    "SessionFilter",
+    "SessionPage",
+    "SessionSort",
+    "Sessions",
+    "Store",
+    "TokenRecord",
+    "Tokens",
+    "UploadRecord",
+    "Uploads",
+    "UserRecord",
+    "Users",
+    "WebAudience",
+    "WebSessionRecord",
+    "WebSessions",
+    "packed",
+]
 
-@dataclass(frozen=True, slots=True)
-class UserRecord:
-    """A local user. `serial` changes with every change that ends the user's sessions."""
-
-    name: str
-    password_hash: str  # argon2id in its own text form
-    enabled: bool
-    serial: int
-    created: float
-    changed: float  # when password or state were last changed
-
-
-@dataclass(frozen=True, slots=True)
-class AdministratorRecord:
-    """Somebody who may use console and interface."""
-
-    name: str
-    password_hash: str
-    created: float
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """One line of the audit. Texts are printable and bounded already (`model.text`)."""
-
-    time: float
-    event: str  # what was tried or happened: "sign-in", "session-opened" …
-    outcome: str  # "ok" or "failed"
-    reason: str  # code that never changes, empty when there is nothing to say
-    user: str  # as typed
-    source: str  # address, or "local" for a command on the gateway
-    session: int | None
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class SessionDraft:
-    """A session to be opened; the store adds addresses."""
-
-    id: int
-    cookie_hash: bytes  # SHA-256, 32 bytes
-    identity: Identity
-    client: ClientFacts
-    now: float
-    expires: float
-    idle_seconds: int
-    public_key: bytes = b""
-    suite: Suite | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Resumption:
-    """A client that comes back with a cookie.
-
-    next_hash:  of the cookie it gets for the next time, if the session is bound to a key.
-    connected:  when its connection was opened: a cookie that lost its worth later is late, not stolen.
-    suite:      of the new generation.
-    """
-
-    cookie_hash: bytes
-    next_hash: bytes
-    client: ClientFacts
-    connected: float
-    suite: Suite | None
-    now: float
-
-
-class NotOpened(Enum):
-    """Why a session was not opened."""
-
-    TOO_MANY = "too-many-sessions"
-    NO_ADDRESS = "no-address-left"
-    USER_CHANGED = "user-changed"  # disabled, deleted or given a new password since the sign-in
-
-
-# Judges a session inside the transaction that will use the verdict.
-Judge = Callable[[Session], RefusalReason | None]
+# Judges a session inside the transaction that will use the verdict: a reason against it, what it gets
+# from now on, or None for what it has.
+Judge = Callable[[Session], RefusalReason | Grant | None]
 
 
 # The line about what has just been done to a session, for the audit: written in the same transaction, so
@@ -102,38 +93,77 @@ Note = Callable[[Session], AuditEntry]
 
 
 class Users(Protocol):
-    """Local users. What changes an account ends its sessions in the same transaction: `free_at` is
-    when their addresses may be used again, the result lists their numbers."""
+    """Users of local auth servers, by server and name. What changes an account ends its sessions in the
+    same transaction, tunnels and browsers: `free_at` is when the tunnels' addresses may be used again, the
+    result lists the tunnels' numbers, None is for no such user. `keep`: web session that does not end."""
 
-    async def find(self, name: str) -> UserRecord | None: ...
-    async def all(self) -> list[UserRecord]: ...
+    async def find(self, server: str, name: str) -> UserRecord | None: ...
+    async def all(self, server: str | None = None) -> list[UserRecord]:
+        """Ordered by server and name."""
+
+    async def page(
+        self, server: str | None, text: str, after: tuple[str, str] | None, limit: int
+    ) -> list[UserRecord]:
+        """At most `limit` users after that server and name whose name, full name or address has `text`."""
+
+    async def count(self, server: str | None = None) -> int: ...
     async def add(self, user: UserRecord) -> bool:
         """False when the name is taken."""
 
-    async def renew_hash(self, name: str, old: str, new: str) -> None:
+    async def update(
+        self,
+        server: str,
+        name: str,
+        *,
+        full_name: str | None = None,
+        email: str | None = None,
+        groups: Sequence[str] | None = None,
+        attributes: Mapping[str, Sequence[str]] | None = None,
+        must_change: bool | None = None,
+    ) -> UserRecord | None:
+        """Changes what is not None and ends nothing; the user as it is now."""
+
+    async def renew_hash(self, server: str, name: str, old: str, new: str) -> None:
         """The same password under other parameters; nothing happens unless `old` is still stored."""
 
     async def set_password(
-        self, name: str, password_hash: str, now: float, free_at: float
-    ) -> list[int] | None:
-        """None when there is no such user."""
+        self,
+        server: str,
+        name: str,
+        password_hash: str,
+        now: float,
+        free_at: float,
+        *,
+        must_change: bool = False,
+        keep: str | None = None,
+    ) -> list[int] | None: ...
 
-    async def set_enabled(self, name: str, enabled: bool, now: float, free_at: float) -> list[int] | None: ...
-    async def delete(self, name: str, now: float, free_at: float) -> list[int] | None: ...
+    async def set_enabled(
+        self, server: str, name: str, enabled: bool, now: float, free_at: float
+    ) -> list[int] | None: ...
 
-
-class Administrators(Protocol):
-    async def find(self, name: str) -> AdministratorRecord | None: ...
-    async def add(self, administrator: AdministratorRecord) -> bool: ...
+    async def delete(self, server: str, name: str, now: float, free_at: float) -> list[int] | None: ...
 
 
 class Sessions(Protocol):
     """Sessions and the addresses leased to them."""
 
     async def open(
-        self, draft: SessionDraft, pools: Sequence[Network], max_per_user: int, note: Note
+        self,
+        draft: SessionDraft,
+        pools: Sequence[Network | AddressRange],
+        max_per_user: int,
+        note: Note,
+        *,
+        max_in_realm: int | None = None,
+        before: Sequence[AuditEntry] = (),
     ) -> Session | NotOpened:
-        """One address of every IP version that `pools` have, from the first pool with room."""
+        """One address of every IP version that `pools` have, from the first pool with room.
+
+        max_per_user: sessions of the same user of the same server; max_in_realm: of everybody in the realm.
+        A parent must be a live portal session of that user, so that whoever ends it sees this one too.
+        before: for the audit in front of `note`, whatever the answer.
+        """
 
     async def find(self, session: int) -> Session | None: ...
     async def by_cookie(self, cookie_hash: bytes) -> Session | None:
@@ -143,34 +173,275 @@ class Sessions(Protocol):
         """The next generation of an acceptable session. A cookie that is spent is refused, and changes
         nothing."""
 
-    async def end(self, session: int, cause: EndCause, now: float, free_at: float) -> Session | None:
-        """None when there is no such session or it had ended already."""
+    async def end(
+        self,
+        session: int,
+        cause: EndCause,
+        now: float,
+        free_at: float,
+        note: Note | None = None,
+        *,
+        generation: int | None = None,
+    ) -> Session | None:
+        """None when there is no such session or it had ended already.
+
+        generation: only while it is that one's.
+        """
+
+    async def end_many(
+        self, sessions: Iterable[int], cause: EndCause, now: float, free_at: float, note: Note | None = None
+    ) -> list[Session]:
+        """Those that this has ended, in one step."""
 
     async def touch(self, seen: Mapping[int, float]) -> None:
         """Moves `last_seen` forward, never back."""
 
-    async def live(self, user: str | None = None) -> list[Session]:
+    async def update_roles(
+        self,
+        session: int,
+        roles: Sequence[str],
+        revision: int,
+        expires: float,
+        idle_seconds: int,
+        *,
+        heartbeat_seconds: int = 0,
+        facts: SignInFacts | None = None,
+        note: Note | None = None,
+    ) -> Session | None:
+        """A live session with what a later decision gives it; None when there is no such one."""
+
+    async def update_many(self, grants: Mapping[int, Grant], note: Note | None = None) -> list[Session]:
+        """`update_roles` of many in one step; those that are live."""
+
+    async def live(self, user: str | None = None, server: str | None = None) -> list[Session]:
         """All that have not ended, oldest first."""
 
-    async def count(self, user: str, now: float) -> int:
-        """Sessions of `user` that count for the limit: not ended, length not used up."""
+    async def live_page(
+        self,
+        wanted: SessionFilter,
+        sort: SessionSort = "started",
+        limit: int = 100,
+        after: str | None = None,
+        *,
+        descending: bool = False,
+    ) -> SessionPage:
+        """Live sessions in order of `sort`. after: `following` of the page before; a ProblemError if not."""
+
+    async def live_count(self) -> int: ...
+    async def of_parent(self, web_session: str) -> list[Session]:
+        """Live sessions that this web session started."""
+
+    async def count(self, server: str, user: str, now: float) -> int:
+        """Sessions that count for the user's limit: not ended, length not used up."""
+
+    async def count_in_realm(self, realm: str, now: float) -> int:
+        """The same for the realm's limit."""
 
     async def due(self, now: float) -> list[Session]:
         """Those that have not ended but whose length or idle time is over."""
 
+    async def orphans(self) -> list[int]:
+        """Live sessions whose web session is over."""
+
     async def ended_among(self, sessions: Iterable[int]) -> list[Session]:
         """Those of `sessions` that have ended; unknown numbers are left out."""
 
-    async def known_sources(self, since: float, limit: int) -> list[tuple[str, str]]:
-        """User and source address of sessions since then, newest first."""
+    async def known_sources(self, since: float, limit: int) -> list[tuple[str, str, str]]:
+        """Auth server, user and source address of sessions since then, newest first."""
 
     async def prune(self, before: float) -> None:
         """Forgets sessions that ended before that time."""
 
 
+class WebSessions(Protocol):
+    """Sessions of browsers."""
+
+    async def add(self, record: WebSessionRecord, max_per_user: int | None = None) -> bool:
+        """False, and nothing added, when the account is not as it was at the sign-in, or the user has
+        `max_per_user` sessions of that audience."""
+
+    async def by_cookie(self, cookie_hash: bytes) -> WebSessionRecord | None:
+        """Also one that has ended."""
+
+    async def find(self, web_session: str) -> WebSessionRecord | None: ...
+    async def touch(self, seen: Mapping[str, float]) -> None: ...
+    async def update_roles(self, web_session: str, roles: Sequence[str]) -> bool: ...
+    async def update_facts(self, web_session: str, facts: SignInFacts) -> bool:
+        """False when it has ended."""
+
+    async def end(self, web_session: str, cause: str, now: float) -> bool:
+        """False when it had ended already or was never there."""
+
+    async def end_of_user(
+        self, server: str, user: str, cause: str, now: float, keep: str | None = None
+    ) -> list[str]: ...
+    async def live(
+        self, audience: WebAudience | None = None, user: str | None = None, server: str | None = None
+    ) -> list[WebSessionRecord]:
+        """Those that have not ended, oldest first; the length of some may be over."""
+
+    async def live_count(self) -> int: ...
+    async def due(self, now: float) -> list[WebSessionRecord]: ...
+    async def prune(self, before: float) -> None:
+        """Forgets those that ended before that time."""
+
+
+class Handles(Protocol):
+    """Launch handles: used once."""
+
+    async def add(self, handle_hash: bytes, web_session: str, server_url: str, expires: float) -> None: ...
+    async def take(self, handle_hash: bytes, now: float) -> HandleRecord | None:
+        """Uses it up; None for one that is unknown, used or over. Of two takers one gets it."""
+
+    async def prune(self, now: float) -> None: ...
+
+
+class Tokens(Protocol):
+    async def add(self, token: TokenRecord) -> bool:
+        """False when the owner has a token of that name."""
+
+    async def by_hash(self, token_hash: bytes) -> TokenRecord | None:
+        """Also one that is revoked or over."""
+
+    async def find(self, token: str) -> TokenRecord | None: ...
+    async def all(self, owner: str | None = None) -> list[TokenRecord]: ...
+    async def touch(self, token: str, when: float) -> None: ...
+    async def revoke(self, token: str, now: float) -> bool: ...
+    async def delete(self, token: str) -> bool: ...
+
+
+class Revisions(Protocol):
+    """Committed configurations; numbers without gaps."""
+
+    async def current_number(self) -> int:
+        """0 when there is none."""
+
+    async def add(
+        self,
+        record: RevisionRecord,
+        expected_current: int,
+        *,
+        draft: str | None = None,
+        draft_version: int | None = None,
+        note: AuditEntry | None = None,
+        renamed_servers: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Makes `record` (number expected_current + 1) the current one, in one step with all the rest.
+
+        False, and nothing changed, when another revision came first, or the draft is not there in that
+        version any more. draft: deleted. note: written to the audit. renamed_servers: users, sessions and
+        tokens of local auth servers follow their new names.
+        """
+
+    async def get(self, number: int) -> RevisionRecord | None: ...
+    async def current(self) -> RevisionRecord | None: ...
+    async def log(self, limit: int, before: int | None = None) -> list[RevisionRecord]:
+        """Newest first, without trees."""
+
+
+class Drafts(Protocol):
+    async def add(self, draft: DraftRecord, most: int = 1000) -> bool:
+        """False when there are `most` already."""
+
+    async def get(self, draft: str) -> DraftRecord | None: ...
+    async def all(self) -> list[DraftRecord]:
+        """Newest first, without trees."""
+
+    async def edit(self, draft: str, version: int, tree: str, now: float, base: int | None = None) -> bool:
+        """The next version; False when `version` is not the present one. base: of a rebased draft."""
+
+    async def delete(self, draft: str) -> bool: ...
+
+
+class Decisions(Protocol):
+    async def add(self, decision: DecisionRecord) -> None: ...
+    async def add_many(self, decisions: Sequence[DecisionRecord]) -> None: ...
+    async def since(
+        self,
+        time: float,
+        user: str | None = None,
+        limit: int = 10_000,
+        after: int = 0,
+        *,
+        newest_first: bool = False,
+    ) -> list[DecisionRecord]:
+        """With ids above `after`; oldest first, unless said otherwise."""
+
+    async def prune(self, before: float) -> None: ...
+
+
+class Samples(Protocol):
+    async def add(self, sample: Sample) -> None:
+        """Replaces one of the same time and period."""
+
+    async def rollup(
+        self,
+        period: int,
+        into: int,
+        until: float,
+        combine: Callable[[Sequence[Mapping[str, float]]], Mapping[str, float]],
+    ) -> int:
+        """Makes the missing samples of `into` seconds from whole spans of those of `period` that end by
+        `until`; how many."""
+
+    async def range(self, period: int, since: float, until: float) -> list[Sample]: ...
+    async def prune(self, period: int, before: float) -> None: ...
+
+
+class Uploads(Protocol):
+    """Logs of clients."""
+
+    async def add(self, record: UploadRecord, content: bytes | AsyncIterable[bytes]) -> UploadRecord:
+        """Kept in pieces; there as a whole or not at all. The record with its true size."""
+
+    async def get(self, upload: str) -> UploadRecord | None: ...
+    def content(self, upload: str) -> AsyncIterator[bytes]: ...
+    async def all(self) -> list[UploadRecord]:
+        """Newest first."""
+
+    async def delete(self, upload: str) -> bool: ...
+    async def prune(self, before: float, max_bytes: int) -> list[str]:
+        """Removes those older than `before`, and the oldest until the rest has at most `max_bytes`."""
+
+
+class Blobs(Protocol):
+    """Contents that the configuration names by their SHA-256 in hexadecimal digits."""
+
+    async def put(self, content: bytes, now: float | None = None) -> str:
+        """The digest. now: seconds since 1970, the system's clock where not given."""
+
+    async def get(self, digest: str) -> bytes | None: ...
+    async def all(self) -> dict[str, int]:
+        """Digest → size in bytes."""
+
+    async def delete_unused(self, before: float) -> list[str]:
+        """Removes those stored before that time which no revision and no draft names."""
+
+
+class Meta(Protocol):
+    """Single texts by key."""
+
+    async def get(self, key: str) -> str | None: ...
+    async def set(self, key: str, value: str) -> None: ...
+    async def delete(self, key: str) -> bool: ...
+
+
 class Audit(Protocol):
-    async def add(self, entry: AuditEntry) -> None: ...
-    async def newest(self, limit: int) -> list[AuditEntry]: ...
+    async def add(self, entry: AuditEntry) -> AuditRecord: ...
+    async def newest(self, limit: int) -> list[AuditEntry]:
+        """The last `limit` entries, oldest first."""
+
+    async def page(self, wanted: AuditFilter, limit: int, *, oldest_first: bool = False) -> list[AuditRecord]:
+        """Newest first, unless said otherwise."""
+
+    def stream(self, wanted: AuditFilter) -> AsyncIterator[AuditRecord]:
+        """All that are there when it begins, oldest first, a few at a time."""
+
+    async def prune(
+        self, before: float | None, max_bytes: int | None, entry: Callable[[int], AuditEntry]
+    ) -> int:
+        """Removes the oldest records: older than `before`, or beyond `max_bytes`; how many. What is left
+        verifies. entry: the line about it, from their number."""
 
 
 class Store(Protocol):
@@ -179,14 +450,35 @@ class Store(Protocol):
     @property
     def users(self) -> Users: ...
     @property
-    def administrators(self) -> Administrators: ...
-    @property
     def sessions(self) -> Sessions: ...
     @property
+    def web_sessions(self) -> WebSessions: ...
+    @property
+    def handles(self) -> Handles: ...
+    @property
+    def tokens(self) -> Tokens: ...
+    @property
+    def revisions(self) -> Revisions: ...
+    @property
+    def drafts(self) -> Drafts: ...
+    @property
+    def decisions(self) -> Decisions: ...
+    @property
+    def samples(self) -> Samples: ...
+    @property
+    def uploads(self) -> Uploads: ...
+    @property
+    def blobs(self) -> Blobs: ...
+    @property
     def audit(self) -> Audit: ...
+    @property
+    def meta(self) -> Meta: ...
 
     async def changed_elsewhere(self) -> bool:
         """Whether another process has written since the last call; the first call says True. Cheap."""
+
+    async def ping(self) -> None:
+        """Returns when the database answers; ProblemError when it does not."""
 
     async def close(self) -> None: ...
 

@@ -4,35 +4,81 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from lockgate.model.access_rule import Network
+from lockgate.model.facts import SignInFacts
 from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
 from lockgate.protocol.edge_link import Suite
-from lockgate.server.store import audit, cookies, leases
+from lockgate.server.store import cookies, leases
+from lockgate.server.store.chain import Chain
 from lockgate.server.store.database import Database
-from lockgate.server.store.interface import Judge, Note, NotOpened, Resumption, SessionDraft, packed
+from lockgate.server.store.interface import Judge, Note, packed
+from lockgate.server.store.leases import Pool
+from lockgate.server.store.records import (
+    AuditEntry,
+    Grant,
+    NotOpened,
+    Resumption,
+    SessionDraft,
+    SessionFilter,
+    SessionPage,
+    SessionSort,
+)
+from lockgate.server.store.session_pages import page_of
+from lockgate.server.store.sql import CHUNK, facts_of, facts_text
+from lockgate.server.store.tables import accounts, sessions, web_sessions
 from lockgate.server.store.tables import leases as lease_table
-from lockgate.server.store.tables import sessions, users
-
-# Numbers in one statement: SQLite's own bound on host parameters is 32,766.
-CHUNK = 500
 
 _LIVE = sessions.c.ended.is_(None)
 _INSERT = insert(sessions).inline()
 _BY_ID = select(sessions).where(sessions.c.id == bindparam("number"))
 _ALL_LIVE = select(sessions).where(_LIVE).order_by(sessions.c.started, sessions.c.id)
-_LIVE_OF_USER = _ALL_LIVE.where(sessions.c.user == bindparam("who"))
-_COUNT_OF_USER = (
-    select(func.count())
-    .select_from(sessions)
-    .where(_LIVE, sessions.c.user == bindparam("who"), sessions.c.expires > bindparam("now"))
+_LIVE_OF_NAME = _ALL_LIVE.where(sessions.c.user == bindparam("who"))
+_LIVE_OF_USER = _LIVE_OF_NAME.where(sessions.c.server == bindparam("where"))
+_OF_PARENT = _ALL_LIVE.where(sessions.c.parent == bindparam("which"))
+_COUNT = select(func.count()).select_from(sessions).where(_LIVE)
+_COUNTED = _COUNT.where(sessions.c.expires > bindparam("now"))
+_COUNT_OF_USER = _COUNTED.where(sessions.c.user == bindparam("who"), sessions.c.server == bindparam("where"))
+_COUNT_IN_REALM = _COUNTED.where(sessions.c.realm == bindparam("which"))
+_ACCOUNT = select(
+    accounts.c.enabled, accounts.c.serial, _COUNT_OF_USER.scalar_subquery().label("live")
+).where(accounts.c.server == bindparam("where"), accounts.c.name == bindparam("who"))
+_PARENT = select(web_sessions.c.id).where(
+    web_sessions.c.id == bindparam("which"),
+    web_sessions.c.audience == "portal",
+    web_sessions.c.server == bindparam("where"),
+    web_sessions.c.user == bindparam("who"),
+    web_sessions.c.ended.is_(None),
+    web_sessions.c.expires > bindparam("now"),
 )
-_ACCOUNT = select(users.c.enabled, users.c.serial).where(users.c.name == bindparam("who"))
+_GRANT = (
+    update(sessions)
+    .where(sessions.c.id == bindparam("number"), _LIVE)
+    .values(
+        roles=bindparam("new_roles"),
+        revision=bindparam("new_revision"),
+        expires=bindparam("new_expires"),
+        idle_seconds=bindparam("new_idle"),
+        heartbeat_seconds=bindparam("new_heartbeat"),
+        facts=func.coalesce(bindparam("new_facts", type_=Text), sessions.c.facts),
+    )
+)
 _RESUME = (
     update(sessions)
     .where(sessions.c.id == bindparam("number"), _LIVE)
@@ -50,7 +96,9 @@ _END = (
     update(sessions)
     .where(sessions.c.id == bindparam("number"), _LIVE)
     .values(ended=bindparam("now"), cause=bindparam("why"))
+    .returning(*sessions.c)
 )
+_END_GENERATION = _END.where(sessions.c.generation == bindparam("which_generation"))
 _RELEASE = (
     update(lease_table)
     .where(lease_table.c.session == bindparam("number"))
@@ -68,23 +116,41 @@ _DUE = select(sessions).where(
         and_(sessions.c.idle_seconds > 0, sessions.c.last_seen + sessions.c.idle_seconds <= bindparam("now")),
     ),
 )
+_ORPHANS = select(sessions.c.id).where(
+    _LIVE,
+    sessions.c.parent.is_not(None),
+    ~exists().where(web_sessions.c.id == sessions.c.parent, web_sessions.c.ended.is_(None)),
+)
 
 
 class SqlSessions:
     """`interface.Sessions`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, chain: Chain) -> None:
+        self._database, self._chain = database, chain
 
     async def open(
-        self, draft: SessionDraft, pools: Sequence[Network], max_per_user: int, note: Note
+        self,
+        draft: SessionDraft,
+        pools: Sequence[Pool],
+        max_per_user: int,
+        note: Note,
+        *,
+        max_in_realm: int | None = None,
+        before: Sequence[AuditEntry] = (),
     ) -> Session | NotOpened:
-        return await self._database.write(
-            lambda connection: _open(connection, draft, pools, max_per_user, note), sync=False
-        )
+        def work(connection: Connection) -> Session | NotOpened:
+            result = _judge_draft(connection, draft, max_per_user, max_in_realm) or _open(
+                connection, draft, pools
+            )
+            told = [note(result)] if isinstance(result, Session) else []
+            self._chain.append_all(connection, [*before, *told])
+            return result
+
+        return await self._database.write(work, sync=False)
 
     async def find(self, session: int) -> Session | None:
-        row = await self._database.read(
+        row = await self._database.read_one(
             lambda connection: connection.execute(_BY_ID, {"number": session}).first()
         )
         return None if row is None else _session(row)
@@ -94,17 +160,78 @@ class SqlSessions:
         return None if found is None or found.spent is not None else _session(found.session)
 
     async def resume(self, resumption: Resumption, judge: Judge, note: Note) -> Session | Refusal:
-        return await self._database.write(
-            lambda connection: _resume(connection, resumption, judge, note), sync=False
-        )
+        def work(connection: Connection) -> Session | Refusal:
+            result = _resume(connection, resumption, judge)
+            if isinstance(result, Session):
+                self._chain.append(connection, note(result))
+            return result
 
-    async def end(self, session: int, cause: EndCause, now: float, free_at: float) -> Session | None:
+        return await self._database.write(work, sync=False)
+
+    async def end(
+        self,
+        session: int,
+        cause: EndCause,
+        now: float,
+        free_at: float,
+        note: Note | None = None,
+        *,
+        generation: int | None = None,
+    ) -> Session | None:
         def work(connection: Connection) -> Session | None:
-            if not _end(connection, session, cause, now, free_at):
-                return None
-            return _session(connection.execute(_BY_ID, {"number": session}).one())
+            ended = _end(connection, session, cause, now, free_at, generation)
+            if ended is not None and note is not None:
+                self._chain.append(connection, note(ended))
+            return ended
 
         return await self._database.write(work)
+
+    async def end_many(
+        self, sessions: Iterable[int], cause: EndCause, now: float, free_at: float, note: Note | None = None
+    ) -> list[Session]:
+        wanted = list(sessions)
+
+        def work(connection: Connection) -> list[Session]:
+            ended = [_end(connection, each, cause, now, free_at) for each in wanted]
+            return self._noted(connection, [each for each in ended if each is not None], note)
+
+        return await self._database.write(work) if wanted else []
+
+    async def update_roles(
+        self,
+        session: int,
+        roles: Sequence[str],
+        revision: int,
+        expires: float,
+        idle_seconds: int,
+        *,
+        heartbeat_seconds: int = 0,
+        facts: SignInFacts | None = None,
+        note: Note | None = None,
+    ) -> Session | None:
+        grant = Grant(tuple(roles), revision, expires, idle_seconds, heartbeat_seconds, facts)
+        updated = await self.update_many({session: grant}, note)
+        return updated[0] if updated else None
+
+    async def update_many(self, grants: Mapping[int, Grant], note: Note | None = None) -> list[Session]:
+        wanted = dict(grants)
+
+        def work(connection: Connection) -> list[Session]:
+            numbers = [
+                number
+                for number, grant in wanted.items()
+                if connection.execute(_GRANT, _granted(number, grant)).rowcount == 1
+            ]
+            changed = [_session(connection.execute(_BY_ID, {"number": each}).one()) for each in numbers]
+            return self._noted(connection, changed, note)
+
+        return await self._database.write(work) if wanted else []
+
+    def _noted(self, connection: Connection, changed: list[Session], note: Note | None) -> list[Session]:
+        """Those sessions, each with its line in the audit."""
+        if note is not None:
+            self._chain.append_all(connection, [note(session) for session in changed])
+        return changed
 
     async def touch(self, seen: Mapping[int, float]) -> None:
         rows = [{"number": session, "when": when} for session, when in seen.items()]
@@ -113,17 +240,44 @@ class SqlSessions:
                 lambda connection: connection.execute(_TOUCH, rows).rowcount, sync=False
             )
 
-    async def live(self, user: str | None = None) -> list[Session]:
-        statement, values = (_ALL_LIVE, {}) if user is None else (_LIVE_OF_USER, {"who": user})
-        return await self._sessions(statement, values)
+    async def live(self, user: str | None = None, server: str | None = None) -> list[Session]:
+        if user is None:
+            statement = _ALL_LIVE if server is None else _ALL_LIVE.where(sessions.c.server == server)
+            return await self._sessions(statement, {})
+        if server is None:
+            return await self._sessions(_LIVE_OF_NAME, {"who": user})
+        return await self._sessions(_LIVE_OF_USER, {"who": user, "where": server})
 
-    async def count(self, user: str, now: float) -> int:
-        return await self._database.read(
-            lambda connection: connection.execute(_COUNT_OF_USER, {"who": user, "now": now}).scalar_one()
-        )
+    async def live_page(
+        self,
+        wanted: SessionFilter,
+        sort: SessionSort = "started",
+        limit: int = 100,
+        after: str | None = None,
+        *,
+        descending: bool = False,
+    ) -> SessionPage:
+        query = page_of(wanted, sort, limit, after, descending)
+        rows, total = await self._database.read_aside(query.run)
+        return SessionPage(tuple(_session(row) for row in rows[:limit]), total, query.following(rows))
+
+    async def live_count(self) -> int:
+        return await self._count(_COUNT, {})
+
+    async def of_parent(self, web_session: str) -> list[Session]:
+        return await self._sessions(_OF_PARENT, {"which": web_session})
+
+    async def count(self, server: str, user: str, now: float) -> int:
+        return await self._count(_COUNT_OF_USER, {"where": server, "who": user, "now": now})
+
+    async def count_in_realm(self, realm: str, now: float) -> int:
+        return await self._count(_COUNT_IN_REALM, {"which": realm, "now": now})
 
     async def due(self, now: float) -> list[Session]:
         return await self._sessions(_DUE, {"now": now})
+
+    async def orphans(self) -> list[int]:
+        return await self._database.read_one(lambda connection: list(connection.execute(_ORPHANS).scalars()))
 
     async def ended_among(self, wanted: Iterable[int]) -> list[Session]:
         numbers = list(wanted)
@@ -137,54 +291,75 @@ class SqlSessions:
 
         return [_session(row) for row in await self._database.read(work)]
 
-    async def known_sources(self, since: float, limit: int) -> list[tuple[str, str]]:
+    async def known_sources(self, since: float, limit: int) -> list[tuple[str, str, str]]:
         latest = func.max(sessions.c.started)
         statement = (
-            select(sessions.c.user, sessions.c.source)
+            select(sessions.c.server, sessions.c.user, sessions.c.source)
             .where(sessions.c.started >= since)
-            .group_by(sessions.c.user, sessions.c.source)
+            .group_by(sessions.c.server, sessions.c.user, sessions.c.source)
             .order_by(latest.desc())
             .limit(limit)
         )
         rows = await self._database.read(lambda connection: connection.execute(statement).all())
-        return [(row.user, row.source) for row in rows]
+        return [(row.server, row.user, row.source) for row in rows]
 
     async def prune(self, before: float) -> None:
         statement = delete(sessions).where(sessions.c.ended < before)
         await self._database.write(lambda connection: connection.execute(statement).rowcount, sync=False)
 
+    async def _count(self, statement: Any, values: dict[str, Any]) -> int:
+        return await self._database.read_one(
+            lambda connection: connection.execute(statement, values).scalar_one()
+        )
+
     async def _sessions(self, statement: Any, values: dict[str, Any]) -> list[Session]:
-        rows = await self._database.read(lambda connection: connection.execute(statement, values).all())
-        return [_session(row) for row in rows]
+        # Read into sessions where the event loop is not: ten thousand take half a second.
+        return await self._database.read_one(
+            lambda connection: [_session(row) for row in connection.execute(statement, values)]
+        )
 
 
 def end_sessions_of(
-    connection: Connection, user: str, cause: EndCause, now: float, free_at: float
+    connection: Connection, server: str, user: str, cause: EndCause, now: float, free_at: float
 ) -> list[int]:
     """Ends every live session of `user` within the caller's transaction; returns their numbers."""
-    rows = connection.execute(_LIVE_OF_USER, {"who": user}).all()
-    return [row.id for row in rows if _end(connection, row.id, cause, now, free_at)]
+    rows = connection.execute(_LIVE_OF_USER, {"who": user, "where": server}).all()
+    return [row.id for row in rows if _end(connection, row.id, cause, now, free_at) is not None]
 
 
-def _open(
-    connection: Connection, draft: SessionDraft, pools: Sequence[Network], max_per_user: int, note: Note
-) -> Session | NotOpened:
+def _judge_draft(
+    connection: Connection, draft: SessionDraft, max_per_user: int, max_in_realm: int | None
+) -> NotOpened | None:
     identity = draft.identity
-    account = connection.execute(_ACCOUNT, {"who": identity.user}).first()
+    who = {"who": identity.user, "where": identity.server}
+    account = connection.execute(_ACCOUNT, {**who, "now": draft.now}).first()
     if account is None or not account.enabled or account.serial != identity.serial:
         return NotOpened.USER_CHANGED
-    used = connection.execute(_COUNT_OF_USER, {"who": identity.user, "now": draft.now}).scalar_one()
-    if used >= max_per_user:
+    if draft.parent is not None:
+        parent = {**who, "which": draft.parent, "now": draft.now}
+        if connection.execute(_PARENT, parent).first() is None:
+            return NotOpened.PARENT_OVER
+    if account.live >= max_per_user:
         return NotOpened.TOO_MANY
-    address4 = address6 = None
-    pools4 = [pool for pool in pools if pool.version == 4]
-    pools6 = [pool for pool in pools if pool.version == 6]
+    if max_in_realm is None:
+        return None
+    used = connection.execute(_COUNT_IN_REALM, {"which": identity.realm, "now": draft.now}).scalar_one()
+    return NotOpened.REALM_FULL if used >= max_in_realm else None
+
+
+def _open(connection: Connection, draft: SessionDraft, pools: Sequence[Pool]) -> Session | NotOpened:
+    identity = draft.identity
+    free4 = free6 = None
+    pools4 = [pool for pool in pools if leases.version(pool) == 4]
+    pools6 = [pool for pool in pools if leases.version(pool) == 6]
     if pools4:
-        address4 = leases.lowest_free(connection, pools4, draft.now)
+        free4 = leases.lowest_free(connection, pools4, draft.now)
     if pools6:
-        address6 = leases.lowest_free(connection, pools6, draft.now)
-    if (pools4 and address4 is None) or (pools6 and address6 is None):
+        free6 = leases.lowest_free(connection, pools6, draft.now)
+    if (pools4 and free4 is None) or (pools6 and free6 is None) or not (free4 or free6):
         return NotOpened.NO_ADDRESS
+    address4 = None if free4 is None else free4.address
+    address6 = None if free6 is None else free6.address
     assert not isinstance(address4, IPv6Address)
     assert not isinstance(address6, IPv4Address)
     session = Session(
@@ -202,16 +377,21 @@ def _open(
         generation=1,
         public_key=draft.public_key,
         suite=draft.suite,
+        server=identity.server,
+        facts=identity.facts,
+        revision=identity.revision,
+        parent=draft.parent,
+        heartbeat_seconds=draft.heartbeat_seconds,
+        chosen=identity.chosen,
     )
     connection.execute(_INSERT, {**_columns(session), "cookie_hash": draft.cookie_hash})
-    for address in (address4, address6):
-        if address is not None:
-            leases.take(connection, address, session.id)
-    connection.execute(audit.ADD, asdict(note(session)))
+    for free in (free4, free6):
+        if free is not None:
+            leases.take(connection, free, session.id)
     return session
 
 
-def _resume(connection: Connection, resumption: Resumption, judge: Judge, note: Note) -> Session | Refusal:
+def _resume(connection: Connection, resumption: Resumption, judge: Judge) -> Session | Refusal:
     found = cookies.find(connection, resumption.cookie_hash)
     if found is None:
         return Refusal(RefusalReason.UNKNOWN)
@@ -220,9 +400,9 @@ def _resume(connection: Connection, resumption: Resumption, judge: Judge, note: 
         # Before any proof is looked at: whoever has it, it came from where nobody should look.
         late = resumption.connected < found.spent
         return Refusal(RefusalReason.OVERTAKEN if late else RefusalReason.COOKIE_REPLAYED, session)
-    reason = judge(session)
-    if reason is not None:
-        return Refusal(reason, session)
+    verdict = judge(session)
+    if isinstance(verdict, RefusalReason):
+        return Refusal(verdict, session)
     values = {
         "number": session.id,
         "now": resumption.now,
@@ -236,16 +416,39 @@ def _resume(connection: Connection, resumption: Resumption, judge: Judge, note: 
         return Refusal(RefusalReason.ENDED, session)
     if session.bound:
         cookies.replace(connection, found, resumption)
-    resumed = _session(connection.execute(_BY_ID, {"number": session.id}).one())
-    connection.execute(audit.ADD, asdict(note(resumed)))
-    return resumed
+    if verdict is not None:
+        connection.execute(_GRANT, _granted(session.id, verdict))
+    return _session(connection.execute(_BY_ID, {"number": session.id}).one())
 
 
-def _end(connection: Connection, session: int, cause: EndCause, now: float, free_at: float) -> bool:
-    ended = connection.execute(_END, {"number": session, "now": now, "why": cause.value}).rowcount == 1
-    if ended:
-        connection.execute(_RELEASE, {"number": session, "when": free_at})
-    return ended
+def _end(
+    connection: Connection,
+    session: int,
+    cause: EndCause,
+    now: float,
+    free_at: float,
+    generation: int | None = None,
+) -> Session | None:
+    values = {"number": session, "now": now, "why": cause.value, "which_generation": generation}
+    if generation is None:
+        del values["which_generation"]
+    row = connection.execute(_END if generation is None else _END_GENERATION, values).first()
+    if row is None:
+        return None
+    connection.execute(_RELEASE, {"number": session, "when": free_at})
+    return _session(row)
+
+
+def _granted(number: int, grant: Grant) -> dict[str, Any]:
+    return {
+        "number": number,
+        "new_roles": json.dumps(grant.roles),
+        "new_revision": grant.revision,
+        "new_expires": grant.expires,
+        "new_idle": grant.idle_seconds,
+        "new_heartbeat": grant.heartbeat_seconds,
+        "new_facts": facts_text(grant.facts),
+    }
 
 
 def _columns(session: Session) -> dict[str, Any]:
@@ -268,6 +471,12 @@ def _columns(session: Session) -> dict[str, Any]:
         "cause": session.cause,
         "public_key": session.public_key or None,
         "suite": session.suite,
+        "server": session.server,
+        "facts": facts_text(session.facts),
+        "revision": session.revision,
+        "parent": session.parent,
+        "heartbeat_seconds": session.heartbeat_seconds,
+        "chosen": json.dumps(session.chosen) if session.chosen else None,
     }
 
 
@@ -289,4 +498,10 @@ def _session(row: Row[Any]) -> Session:
         suite=None if row.suite is None else Suite(row.suite),
         ended=row.ended,
         cause=None if row.cause is None else EndCause(row.cause),
+        server=row.server,
+        facts=facts_of(row.facts),
+        revision=row.revision,
+        parent=row.parent,
+        heartbeat_seconds=row.heartbeat_seconds,
+        chosen=() if row.chosen is None else tuple(json.loads(row.chosen)),
     )

@@ -13,8 +13,11 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
+    Text,
+    UniqueConstraint,
 )
 
 # Names for what alembic must be able to drop later.
@@ -28,26 +31,23 @@ metadata = MetaData(
     }
 )
 
-# SQLite numbers rows by itself only for a column of exactly this type.
-RowNumber = BigInteger().with_variant(Integer(), "sqlite")
-
-users = Table(
-    "users",
+# Users of local auth servers, administrators among them.
+accounts = Table(
+    "accounts",
     metadata,
-    Column("name", String(128), primary_key=True),
+    Column("server", String(64), nullable=False),
+    Column("name", String(128), nullable=False),
     Column("password_hash", String(256), nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("serial", BigInteger, nullable=False),
     Column("created", Float, nullable=False),
     Column("changed", Float, nullable=False),
-)
-
-administrators = Table(
-    "administrators",
-    metadata,
-    Column("name", String(128), primary_key=True),
-    Column("password_hash", String(256), nullable=False),
-    Column("created", Float, nullable=False),
+    Column("full_name", String(256), nullable=False),
+    Column("email", String(320), nullable=False),
+    Column("groups", Text, nullable=False),  # JSON list
+    Column("attributes", Text, nullable=False),  # JSON object of lists
+    Column("must_change", Boolean, nullable=False),
+    PrimaryKeyConstraint("server", "name"),
 )
 
 sessions = Table(
@@ -57,7 +57,7 @@ sessions = Table(
     Column("cookie_hash", LargeBinary(32), nullable=False, unique=True),  # of the cookie used last
     Column("user", String(128), nullable=False),
     Column("realm", String(128), nullable=False),
-    Column("roles", String(4096), nullable=False),  # JSON list
+    Column("roles", Text, nullable=False, server_default="[]"),  # JSON list
     Column("address4", LargeBinary(4)),
     Column("address6", LargeBinary(16)),
     Column("user_agent", String(256), nullable=False),
@@ -72,6 +72,13 @@ sessions = Table(
     Column("cause", String(32)),
     Column("public_key", LargeBinary(32)),
     Column("suite", String(32)),
+    # Defaults are what sessions of an earlier release had.
+    Column("server", String(64), nullable=False, server_default="System Local"),
+    Column("facts", Text),  # JSON object
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    Column("parent", String(64)),
+    Column("heartbeat_seconds", Integer, nullable=False, server_default="0"),
+    Column("chosen", Text),  # JSON list
     CheckConstraint("(ended IS NULL) = (cause IS NULL)", name="ended_has_cause"),
 )
 
@@ -79,6 +86,25 @@ sessions = Table(
 Index(
     "ix_sessions_live_user",
     sessions.c.user,
+    sqlite_where=sessions.c.ended.is_(None),
+    postgresql_where=sessions.c.ended.is_(None),
+)
+Index(
+    "ix_sessions_live_realm",
+    sessions.c.realm,
+    sqlite_where=sessions.c.ended.is_(None),
+    postgresql_where=sessions.c.ended.is_(None),
+)
+Index(
+    "ix_sessions_live_started",
+    sessions.c.started,
+    sessions.c.id,
+    sqlite_where=sessions.c.ended.is_(None),
+    postgresql_where=sessions.c.ended.is_(None),
+)
+Index(
+    "ix_sessions_live_parent",
+    sessions.c.parent,
     sqlite_where=sessions.c.ended.is_(None),
     postgresql_where=sessions.c.ended.is_(None),
 )
@@ -117,18 +143,190 @@ Index(
     postgresql_where=leases.c.session.is_(None),
 )
 
-audit = Table(
-    "audit",
+web_sessions = Table(
+    "web_sessions",
     metadata,
-    Column("id", RowNumber, primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("cookie_hash", LargeBinary(32), nullable=False, unique=True),
+    Column("csrf", LargeBinary(32), nullable=False),
+    Column("audience", String(16), nullable=False),
+    Column("user", String(128), nullable=False),
+    Column("server", String(64), nullable=False),
+    Column("realm", String(128), nullable=False),
+    Column("roles", Text, nullable=False),  # JSON list
+    Column("serial", BigInteger, nullable=False),
+    Column("facts", Text),  # JSON object
+    Column("source", String(64), nullable=False),
+    Column("user_agent", String(256), nullable=False),
+    Column("started", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("idle_seconds", Integer, nullable=False),
+    Column("last_seen", Float, nullable=False),
+    Column("ended", Float),
+    Column("cause", String(32)),
+    CheckConstraint("(ended IS NULL) = (cause IS NULL)", name="ended_has_cause"),
+)
+
+Index(
+    "ix_web_sessions_live_user",
+    web_sessions.c.user,
+    sqlite_where=web_sessions.c.ended.is_(None),
+    postgresql_where=web_sessions.c.ended.is_(None),
+)
+Index("ix_web_sessions_ended", web_sessions.c.ended)
+
+handles = Table(
+    "handles",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),
+    Column("web_session", String(64), ForeignKey("web_sessions.id", ondelete="CASCADE"), nullable=False),
+    Column("server_url", String(2048), nullable=False),
+    Column("expires", Float, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("hash", LargeBinary(32), nullable=False, unique=True),
+    Column("owner", String(128), nullable=False),
+    Column("server", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),  # JSON list
+    Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("last_used", Float),
+    Column("revoked", Float),
+    UniqueConstraint("owner", "server", "name"),
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("time", Float, nullable=False),
+    Column("author", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("base", BigInteger),
+    Column("tree", Text, nullable=False),  # JSON
+    Column("digest", String(64), nullable=False),
+)
+
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("author", String(128), nullable=False),
+    Column("base", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("changed", Float, nullable=False),
+    Column("tree", Text, nullable=False),  # JSON
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("time", Float, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("session", BigInteger),
+    Column("user", String(128), nullable=False),
+    Column("server", String(64), nullable=False),
+    Column("realm", String(128), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("allow", Boolean, nullable=False),
+    Column("facts", Text, nullable=False),  # JSON object
+    Column("roles", Text, nullable=False),  # JSON list
+    Column("reasons", Text, nullable=False),  # JSON list
+)
+
+Index("ix_decisions_time", decisions.c.time)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("period", Integer, nullable=False),  # seconds
+    Column("time", Float, nullable=False),
+    Column("values", Text, nullable=False),  # JSON object
+    PrimaryKeyConstraint("period", "time"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("user", String(128), nullable=False),
+    Column("server", String(64), nullable=False),
+    Column("host_name", String(256), nullable=False),
+    Column("session", BigInteger),
+    Column("time", Float, nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes; -1 while it comes in
+    Column("name", String(256), nullable=False),
+)
+
+upload_pieces = Table(
+    "upload_pieces",
+    metadata,
+    Column("upload", String(64), ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),  # 0, 1, 2 …
+    Column("content", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("upload", "number"),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # SHA-256 in hexadecimal digits
+    Column("content", LargeBinary, nullable=False),
+    Column("stored", Float, nullable=False),  # last
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String(128), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# Records in a chain (`chain`). `position`: bytes that this record and all before it count for.
+audit = Table(
+    "audit_records",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("time", Float, nullable=False),
+    Column("log", String(8), nullable=False),
     Column("event", String(32), nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("reason", String(64), nullable=False),
     Column("user", String(256), nullable=False),
+    Column("actor", String(256), nullable=False),
     Column("source", String(64), nullable=False),
     Column("session", BigInteger),
+    Column("revision", BigInteger),
     Column("text", String(1024), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("mac", LargeBinary(32), nullable=False),
 )
 
-Index("ix_audit_time", audit.c.time)
+Index("ix_audit_records_time", audit.c.time)
+Index("ix_audit_records_log", audit.c.log, audit.c.number)
+Index("ix_audit_records_user", audit.c.user, audit.c.number)
+Index(
+    "ix_audit_records_actor",
+    audit.c.actor,
+    audit.c.number,
+    sqlite_where=audit.c.actor != "",
+    postgresql_where=audit.c.actor != "",
+)
+
+# Where the chain ends ("head") and, once records were removed, where it begins ("anchor").
+audit_ends = Table(
+    "audit_ends",
+    metadata,
+    Column("name", String(8), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("record_mac", LargeBinary(32), nullable=False),
+    Column("mac", LargeBinary(32), nullable=False),
+)
