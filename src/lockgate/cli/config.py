@@ -1,4 +1,4 @@
-"""`lockgate config …`"""
+"""`lockgate config check`"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lockgate.cli.output import Command, examples, json_option, print_json
-from lockgate.server.config.load import Message, check_file
+from lockgate.server.config.seed.load import Message, check_file
 
 
 @click.command(

@@ -14,9 +14,10 @@ from lockgate.cli.gateway_option import dir_option
 from lockgate.cli.output import Command, examples, json_option, print_json, warn
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.secret import Secret
-from lockgate.server.config.checks import check
-from lockgate.server.config.load import dotted
-from lockgate.server.config.tree import Configuration, Gateway, Network
+from lockgate.server.config.seed.checks import check
+from lockgate.server.config.seed.load import dotted
+from lockgate.server.config.seed.tree import Network, Seed
+from lockgate.server.config.tree.system import Gateway
 from lockgate.server.config.values import (
     Address,
     Endpoint,
@@ -103,6 +104,12 @@ class _Parsed(click.ParamType[Any]):
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Its private key (PEM, not encrypted).",
 )
+@click.option(
+    "--store",
+    metavar="URL",
+    help="Keep users, sessions, configuration and audit in PostgreSQL: postgresql://USER@HOST/DATABASE, or what "
+    "libpq takes.  [default: a file in D]",
+)
 @json_option
 def init(
     path: Path,
@@ -114,23 +121,25 @@ def init(
     split_include: tuple[Cidr, ...],
     certificate: Path | None,
     key: Path | None,
+    store: str | None,
     as_json: bool,
 ) -> None:
     """Make the data directory of a new gateway.
 
     It gets a CA of its own with a server certificate (or the given one), a database, a commented
-    configuration, and the administrator "admin", whose password is shown here and nowhere else.
+    configuration for its first start, and the administrator "admin", whose password is shown here and
+    nowhere else.
     """
     if (certificate is None) != (key is None):
         raise click.UsageError("--certificate and --key go together.")
     gateway = Gateway(hostname=hostname, admin_listen=admin_listen, listen=listen or _default_listen())
     network = Network(pools=pools or _default_pools(), dns=dns, split_include=split_include)
-    configuration = Configuration(gateway=gateway, network=network)
+    configuration = Seed(gateway=gateway, network=network)
     warnings = _check(configuration)
     given = None
     if certificate is not None and key is not None:
         given = GivenCertificate(_read(certificate), Secret(_read(key)))
-    created = create(path, configuration, given)
+    created = create(path, configuration, given, postgresql=store)
     warnings += created.warnings
     if as_json:
         print_json(_document(created, configuration, warnings))
@@ -150,7 +159,7 @@ def _default_pools() -> tuple[Cidr, ...]:
     return parse_network(DEFAULT_POOL), IPv6Network((unique, 64))
 
 
-def _check(configuration: Configuration) -> list[str]:
+def _check(configuration: Seed) -> list[str]:
     """Warnings about the options. Raises ProblemError for errors."""
     findings = check(configuration)
     errors = [
@@ -183,7 +192,7 @@ def _read(file: Path) -> bytes:
     return content
 
 
-def _document(created: Created, configuration: Configuration, warnings: list[str]) -> dict[str, object]:
+def _document(created: Created, configuration: Seed, warnings: list[str]) -> dict[str, object]:
     directory = created.directory
     return {
         "dir": str(directory.path),
@@ -199,7 +208,7 @@ def _document(created: Created, configuration: Configuration, warnings: list[str
     }
 
 
-def _show(created: Created, configuration: Configuration, warnings: list[str]) -> None:
+def _show(created: Created, configuration: Seed, warnings: list[str]) -> None:
     directory = created.directory
     for warning in warnings:
         warn(warning)

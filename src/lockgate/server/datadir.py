@@ -5,7 +5,9 @@
     tls/server.pem   server certificate, followed by its intermediates
     tls/server.key   its private key
     ca/ca.key        the CA's private key; no running process can read it
-    db/lockgate.db   users, sessions, audit (`store`)
+    db/lockgate.db   users, sessions, audit (`store`), unless store.toml names another database
+    store.toml       where the database is; not there for db/lockgate.db (`store.choice`)
+    secrets/store.key  what seals the secrets of the database and its audit (`vault`)
     run/             sockets and process numbers of a running server
 
 D and its folders belong to one account and are closed to everybody else.
@@ -55,6 +57,14 @@ class DataDirectory:
     @property
     def database(self) -> Path:
         return self.path / "db" / "lockgate.db"
+
+    @property
+    def store_choice(self) -> Path:
+        return self.path / "store.toml"
+
+    @property
+    def store_key(self) -> Path:
+        return self.path / "secrets" / "store.key"
 
     @property
     def run(self) -> Path:

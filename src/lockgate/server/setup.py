@@ -19,11 +19,13 @@ from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.secret import Secret
 from lockgate.server import pki
 from lockgate.server.auth.passwords import hash_password
-from lockgate.server.config.render import render
-from lockgate.server.config.tree import Configuration
+from lockgate.server.config.seed.render import render
+from lockgate.server.config.seed.tree import Seed
 from lockgate.server.datadir import DataDirectory, write_private
 from lockgate.server.store import create_store
-from lockgate.server.store.interface import AdministratorRecord
+from lockgate.server.store.choice import choose_postgresql
+from lockgate.server.store.records import ADMIN_SERVER, UserRecord
+from lockgate.server.store.users import new_serial
 
 ACCOUNT = "lockgate"  # who owns the data directory on a machine with this account
 ADMINISTRATOR = "admin"
@@ -52,9 +54,12 @@ class Created:
     warnings: tuple[str, ...]
 
 
-def create(path: Path, configuration: Configuration, given: GivenCertificate | None) -> Created:
+def create(
+    path: Path, configuration: Seed, given: GivenCertificate | None, *, postgresql: str | None = None
+) -> Created:
     """Makes the data directory at `path`, which must not exist or be empty. Raises ProblemError.
 
+    postgresql: where the store is, as libpq says it; None keeps it in the directory.
     Built beside its place and moved there at the end: a failure leaves nothing.
     """
     # What is checked is what is used: links on the way are followed once, here.
@@ -68,7 +73,7 @@ def create(path: Path, configuration: Configuration, given: GivenCertificate | N
     password = _new_password()
     try:
         with _staged(path) as stage:
-            _fill(DataDirectory(stage), configuration, material, password)
+            _fill(DataDirectory(stage), configuration, material, password, postgresql)
             if account is not None:
                 _hand_over(stage, account)
     except OSError as error:
@@ -130,7 +135,7 @@ def _check_free(path: Path) -> None:
         )
 
 
-def _certificates(configuration: Configuration, given: GivenCertificate | None) -> pki.Material:
+def _certificates(configuration: Seed, given: GivenCertificate | None) -> pki.Material:
     gateway = configuration.gateway
     now = dt.datetime.now(dt.UTC)
     if given is not None:
@@ -224,7 +229,11 @@ def _sync(folder: Path) -> None:
 
 
 def _fill(
-    directory: DataDirectory, configuration: Configuration, material: pki.Material, password: Secret
+    directory: DataDirectory,
+    configuration: Seed,
+    material: pki.Material,
+    password: Secret,
+    postgresql: str | None,
 ) -> None:
     for folder in (directory.tls, directory.database.parent, directory.run):
         folder.mkdir(mode=0o700)
@@ -237,16 +246,26 @@ def _fill(
     if material.ca_key is not None:
         directory.ca_key.parent.mkdir(mode=0o700)
         write_private(directory.ca_key, material.ca_key.reveal())
-    record = AdministratorRecord(
-        ADMINISTRATOR, hash_password(configuration.sign_in.argon2, password), created=time.time()
+    if postgresql is not None:
+        choose_postgresql(directory, postgresql)
+    now = time.time()
+    administrator = UserRecord(
+        name=ADMINISTRATOR,
+        password_hash=hash_password(configuration.sign_in.argon2, password),
+        enabled=True,
+        serial=new_serial(),
+        created=now,
+        changed=now,
+        server=ADMIN_SERVER,
     )
-    asyncio.run(_create_database(directory, record))
+    # Last: a database elsewhere is not removed with the folder when something fails.
+    asyncio.run(_create_database(directory, administrator))
 
 
-async def _create_database(directory: DataDirectory, administrator: AdministratorRecord) -> None:
-    store = await create_store(directory.database)
+async def _create_database(directory: DataDirectory, administrator: UserRecord) -> None:
+    store = await create_store(directory)
     try:
-        await store.administrators.add(administrator)
+        await store.users.add(administrator)
     finally:
         await store.close()
 

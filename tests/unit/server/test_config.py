@@ -1,4 +1,4 @@
-"""The configuration: one tree, one file, and errors that say where, what and what is allowed."""
+"""The file of the first start: one model, one file, and errors that say where, what and what is allowed."""
 
 import tomllib
 from ipaddress import ip_network
@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from lockgate.model.problem import ProblemError
-from lockgate.server.config.access import access_rules, reserved_networks
-from lockgate.server.config.load import check_bytes, check_file, load_configuration
-from lockgate.server.config.render import render
-from lockgate.server.config.tree import Configuration, Gateway
+from lockgate.server.config.seed.access import access_rules, reserved_networks
+from lockgate.server.config.seed.load import check_bytes, check_file, load_configuration
+from lockgate.server.config.seed.render import render
+from lockgate.server.config.seed.tree import Seed
+from lockgate.server.config.tree.system import Gateway
 from lockgate.server.config.values import parse_endpoint, parse_host_name, parse_network
 
 SMALLEST = '[gateway]\nhostname = "gw.example.org"\n'
@@ -22,7 +23,7 @@ def judged(text):
     return check_bytes(text.encode(), "c.toml")
 
 
-def settings(model=Configuration, path=()):
+def settings(model=Seed, path=()):
     """Every setting of the tree with its path."""
     for name, field in model.model_fields.items():
         inner = field.annotation
@@ -35,7 +36,7 @@ def settings(model=Configuration, path=()):
 def test_one_name_is_enough():
     checked = judged(SMALLEST)
     assert checked.errors == checked.warnings == ()
-    assert checked.configuration == Configuration(gateway=Gateway(hostname="gw.example.org"))
+    assert checked.configuration == Seed(gateway=Gateway(hostname="gw.example.org"))
 
 
 def test_the_default_file_reads_back_as_the_default_tree():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockgate.server.config.lines import key_lines, line_of
+from lockgate.server.config.seed.lines import key_lines, line_of
 
 TEXT = '''\
 # comment = 1

@@ -13,13 +13,14 @@ from argon2 import PasswordHasher
 
 from lockgate.model.problem import ProblemError
 from lockgate.server import setup
-from lockgate.server.config.load import load_configuration
-from lockgate.server.config.tree import Configuration, Gateway, SignIn
+from lockgate.server.config.seed.load import load_configuration
+from lockgate.server.config.seed.tree import Seed, SignIn
+from lockgate.server.config.tree.system import Gateway
 from lockgate.server.datadir import DataDirectory, become_owner, open_directory
 from lockgate.server.store import open_store
 from tests.unit.server.support import CHEAP, run
 
-CONFIGURATION = Configuration(gateway=Gateway(hostname="gw.example.org"), sign_in=SignIn(argon2=CHEAP))
+CONFIGURATION = Seed(gateway=Gateway(hostname="gw.example.org"), sign_in=SignIn(argon2=CHEAP))
 
 as_root = pytest.mark.skipif(not setup.is_real_root(), reason="changes the owner of files")
 
@@ -37,6 +38,8 @@ FILES = {
     "config.toml",
     "db",
     "db/lockgate.db",
+    "secrets",
+    "secrets/store.key",
     "run",
     "tls",
     "ca",
@@ -69,9 +72,9 @@ def test_the_administrator_has_the_password_that_is_shown(tmp_path):
     created = create(tmp_path / "D")
 
     async def work():
-        store = await open_store(created.directory.database)
+        store = await open_store(created.directory)
         try:
-            return await store.administrators.find("admin")
+            return await store.users.find("Administrators", "admin")
         finally:
             await store.close()
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-from lockgate.model.access_rule import PortRange
+from lockgate.model.access_rule import AddressRange, PortRange
+from lockgate.server.config.findings import shown
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -79,6 +80,22 @@ def parse_network(value: object) -> Network:
     return network
 
 
+def parse_address_range(value: object) -> Network | AddressRange:
+    """A network in CIDR form, one address, or "FIRST-LAST"."""
+    if isinstance(value, AddressRange):
+        return value
+    if not isinstance(value, str) or "/" in value:
+        return parse_network(value)
+    low, dash, high = value.partition("-")
+    first = parse_address(low.strip())
+    last = parse_address(high.strip()) if dash else first
+    if first.version != last.version:
+        raise ValueError(f"{value!r} mixes IPv4 and IPv6")
+    if int(first) > int(last):
+        raise ValueError(f"{value!r} ends before it begins")
+    return AddressRange(first, last)
+
+
 def parse_ports(value: object) -> PortRange:
     """443, "443" or "8000-8100"."""
     if isinstance(value, PortRange):
@@ -99,7 +116,7 @@ def parse_protocol(value: object) -> int | str:
         return value
     if value in ("any", "tcp", "udp", "icmp"):
         return str(value)
-    raise ValueError(f"{value!r} is not a protocol")
+    raise ValueError(f"{shown(value)} is not a protocol")
 
 
 def parse_host_name(value: object) -> str:
@@ -128,7 +145,7 @@ def parse_tun_name(value: object) -> str:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a text in quotes")  # pydantic reports ValueError only
+        raise ValueError(f"{shown(value)} is not a text in quotes")  # pydantic reports ValueError only
     return value
 
 
@@ -162,6 +179,7 @@ def _written_as_text(parser: Any) -> tuple[Any, ...]:
 EndpointText = Annotated[Endpoint, *_written_as_text(parse_endpoint)]
 AddressText = Annotated[Address, *_written_as_text(parse_address)]
 NetworkText = Annotated[Network, *_written_as_text(parse_network)]
+AddressRangeText = Annotated[Network | AddressRange, *_written_as_text(parse_address_range)]
 PortsText = Annotated[PortRange, *_written_as_text(parse_ports)]
 ProtocolText = Annotated[int | str, BeforeValidator(parse_protocol)]
 HostName = Annotated[str, BeforeValidator(parse_host_name)]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 class Plan:
     """Descriptors that `prepare` opened; all are inheritable."""
 
-    configuration: str  # text of config.toml, as it was checked
+    configuration: str  # the tree as JSON, as it was checked
     tun: int
     tun_takes_udp: bool
     gateway: list[int] = field(default_factory=list)

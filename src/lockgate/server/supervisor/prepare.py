@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pwd
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from lockgate.model.problem import Problem, ProblemError
-from lockgate.server.config.load import parse_configuration, read_file
+from lockgate.server.config.tree import Configuration
 from lockgate.server.config.values import Endpoint
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.supervisor import confinement, descriptors, network
@@ -19,6 +22,8 @@ from lockgate.server.supervisor.plan import Plan
 log = structlog.get_logger("supervisor")
 
 ACCOUNT = "lockgate"
+# A large old database is brought up to date in that time; nobody else is kept waiting.
+CURRENT_TIMEOUT = 600.0  # seconds
 LONGEST_SOCKET_PATH = 107  # bytes; unix(7), without the final zero
 
 
@@ -44,15 +49,14 @@ def service_account() -> tuple[int, int] | None:
     return entry.pw_uid, entry.pw_gid
 
 
-def prepare(directory: DataDirectory) -> Plan:
+def prepare(directory: DataDirectory, account: tuple[int, int] | None) -> Plan:
     """Reads the configuration and opens everything that stage two inherits. Raises ProblemError.
 
-    The text that was checked travels on: nobody reads the file a second time.
+    The tree that was checked travels on: nobody reads it a second time.
     """
-    content = read_file(directory.config)
-    configuration = parse_configuration(content, directory.config)
     _check_length(directory)
     lock = _lock(directory)
+    configuration = current_configuration(directory, account)
     tun, tun_takes_udp = descriptors.open_tun(configuration.network.tun_name)
     network.configure_tun(
         configuration.network.tun_name, configuration.network.mtu, configuration.network.pools
@@ -67,7 +71,7 @@ def prepare(directory: DataDirectory) -> Plan:
         addresses = dict.fromkeys(endpoint.address for endpoint in listen)
         udp = [descriptors.open_udp(Endpoint(address, configuration.esp.port)) for address in addresses]
     plan = Plan(
-        configuration=content.decode(),
+        configuration=configuration.model_dump_json(),
         tun=tun,
         tun_takes_udp=tun_takes_udp,
         gateway=[sock.detach() for sock in sockets],
@@ -80,6 +84,44 @@ def prepare(directory: DataDirectory) -> Plan:
     return plan
 
 
+def current_configuration(directory: DataDirectory, account: tuple[int, int] | None) -> Configuration:
+    """The newest revision, read by a process that has the rights of the owner and no more. Raises ProblemError.
+
+    The database belongs to an account that has less than this process: what comes out of it is parsed as a type
+    and trusted no further.
+    """
+    command = confinement.python_command("lockgate.server.config.current", "--dir", str(directory.path))
+    identity: dict[str, Any] = {}
+    if account is not None:
+        identity = {"user": account[0], "group": account[1], "extra_groups": []}
+    try:
+        done = subprocess.run(  # an argument list of ours
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=CURRENT_TIMEOUT, **identity
+        )
+        document = json.loads(done.stdout)
+        error = document.get("error")
+        if done.returncode == 0:
+            return Configuration.model_validate(document)
+    except (OSError, ValueError, AttributeError, subprocess.TimeoutExpired):
+        error = None
+    if not isinstance(error, dict):
+        raise ProblemError(
+            Problem(
+                code="configuration-unavailable",
+                summary=f"The configuration in {directory.path} cannot be read.",
+                fix="The messages above say why.",
+            )
+        )
+    raise ProblemError(
+        Problem(
+            code=str(error.get("code")),
+            summary=str(error.get("summary")),
+            fix=str(error.get("fix")),
+            details=tuple(str(detail) for detail in error.get("details", ())),
+        )
+    )
+
+
 def become_supervisor(directory: DataDirectory, plan: Plan, account: tuple[int, int] | None) -> None:
     """Replaces this process by the unprivileged second stage. Does not return."""
     command = confinement.python_command(
@@ -89,9 +131,10 @@ def become_supervisor(directory: DataDirectory, plan: Plan, account: tuple[int, 
         "supervisor",
         command,
         # Of the data directory: the sockets, the certificate with its key, which the edge is given, and
-        # the database, because a child can only have what its parent has.
-        read=[str(directory.tls)],
+        # what the control plane has, because a child can only have what its parent has.
+        read=[str(directory.tls), *confinement.control_reads(directory)],
         write=confinement.control_writes(directory),
+        connect=confinement.control_connects(directory),
         account=account,
     )
     os.execv(arguments[0], arguments)  # noqa: S606  # an argument list of ours

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -14,9 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from lockgate.model.problem import ProblemError
-from lockgate.server.config.access import reserved_networks
-from lockgate.server.config.load import parse_configuration
+from lockgate.policy.access import reserved_networks
 from lockgate.server.config.tree import Configuration
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.logs import configure_logs
@@ -45,7 +44,9 @@ def _edge_bootstrap(
     directory: DataDirectory, configuration: Configuration, plan: Plan, link: socket.socket
 ) -> bytes:
     """The document that the edge reads from its standard input; it holds the server's private key."""
-    limits = configuration.limits
+    gateway, limits = configuration.gateway, configuration.limits
+    own = [endpoint.address for endpoint in (*gateway.listen, gateway.admin_listen)]
+    reserved = reserved_networks(configuration.network.pools, own)
     document = {
         "listeners": [{"fd": fd, "role": "gateway"} for fd in plan.gateway]
         + [{"fd": fd, "role": "admin"} for fd in plan.admin],
@@ -56,14 +57,14 @@ def _edge_bootstrap(
         "http_socket": str(directory.http_socket),
         "certificates": [
             {
-                "names": [configuration.gateway.hostname],
+                "names": [gateway.hostname],
                 "chain": directory.server_certificate.read_text(),
                 "key": directory.server_key.read_text(),
             }
         ],
-        "tls_minimum": configuration.gateway.tls_minimum,
-        "client_certificates": "request" if configuration.gateway.client_certificates == "ask" else "off",
-        "reserved": [str(network) for network in reserved_networks(configuration)],
+        "tls_minimum": gateway.tls_minimum,
+        "client_certificates": "request" if gateway.client_certificates == "ask" else "off",
+        "reserved": [str(network) for network in reserved],
         "limits": {
             "half_open_total": limits.half_open_total,
             "half_open_per_address": limits.half_open_per_address,
@@ -78,14 +79,21 @@ def _edge_bootstrap(
     return json.dumps(document).encode()
 
 
+def _certificates(pem: str) -> str:
+    """The certificates of a PEM file, and nothing else that somebody put there."""
+    found = re.findall("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]*-----END CERTIFICATE-----", pem)
+    return "".join(f"{each}\n" for each in found)
+
+
 class Supervisor:
     """Edge and control plane of one data directory."""
 
     def __init__(self, directory: DataDirectory, plan: Plan) -> None:
         self._directory = directory
         self._pids: dict[str, int] = {"supervisor": os.getpid()}
-        text = plan.configuration.encode()
-        configuration = parse_configuration(text, directory.config)
+        configuration = Configuration.model_validate(json.loads(plan.configuration))
+        # The control plane cannot read tls/: it shows administrators what clients see anyway.
+        directory.write_run_file("certificate.pem", _certificates(directory.server_certificate.read_text()))
         self._link = _unix_listener(directory.edge_socket)
         self._http = _unix_listener(directory.http_socket)
         self._api = _unix_listener(directory.control_socket)
@@ -104,10 +112,17 @@ class Supervisor:
         )
         control = Recipe(
             name="control",
-            arguments=confinement.confined("control", command, write=confinement.control_writes(directory)),
+            arguments=confinement.confined(
+                "control",
+                command,
+                read=confinement.control_reads(directory),
+                write=confinement.control_writes(directory),
+                connect=confinement.control_connects(directory),
+            ),
             descriptors=[self._http.fileno(), self._api.fileno()],
-            # A control plane that starts later must not see another configuration than the edge has.
-            standard_input=text,
+            # The tree at the start of the server. A control plane loads the newest one itself; what takes effect
+            # at a start only (addresses, pools, MTU) must stay as edge and TUN device have it.
+            standard_input=plan.configuration.encode(),
         )
         self._edge = Child(edge, self._record_pid)
         self._control = Child(control, self._record_pid)
@@ -146,12 +161,7 @@ def main() -> int:
     arguments = parser.parse_args()
     directory = DataDirectory(Path(arguments.dir))
     configure_logs()
-    try:
-        supervisor = Supervisor(directory, Plan.read(arguments.plan_fd))
-    except ProblemError as error:
-        sys.stderr.write(f"error: {error.problem.text()}\n")
-        return 1
-    asyncio.run(supervisor.run())
+    asyncio.run(Supervisor(directory, Plan.read(arguments.plan_fd)).run())
     return 0
 
 

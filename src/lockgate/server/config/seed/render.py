@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from lockgate.server.config.tree import Access, Configuration
+from lockgate.server.config.seed.tree import Access, Seed
 
 WIDTH = 100
 # Written out even when they are the default.
@@ -24,7 +24,7 @@ ALWAYS = frozenset(
 )  # fmt: skip
 
 _HEAD = """\
-# Configuration of a Lockgate gateway (TOML).
+# Seed of a Lockgate gateway (TOML).
 #
 # Lines that begin with "#" and hold a setting show its default.
 # Check a change before using it:  lockgate config check config.toml
@@ -41,10 +41,10 @@ _EXAMPLE = """\
 """
 
 
-def render(configuration: Configuration) -> str:
+def render(configuration: Seed) -> str:
     """The file that `load` reads back as the same tree."""
     parts = [_HEAD]
-    for name, field in Configuration.model_fields.items():
+    for name, field in Seed.model_fields.items():
         value = getattr(configuration, name)
         if isinstance(value, BaseModel):
             parts += ["\n", *_table(name, value)]

@@ -1,94 +1,26 @@
-"""The configuration tree: every setting with its meaning, unit, default and what is allowed.
+"""The file `config.toml`: what an administrator writes before the first start.
 
-The same models are the file format (`load`, `render`), and later the REST schema and the console's
-forms. A tree never changes; sessions refer to the one they were opened under. What no single
-setting can judge is in `checks`.
+The first start makes revision 1 of the configuration tree of it (`convert`); from then on the tree counts. What no
+single setting can judge is in `checks`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from lockgate.server.config.tree.authentication import Argon2, Guard
+from lockgate.server.config.tree.fields import DAY, Section, number, setting
+from lockgate.server.config.tree.system import Esp, Gateway, Limits
 from lockgate.server.config.values import (
     AddressText,
     DomainName,
-    EndpointText,
     FromList,
-    HostName,
     NetworkText,
     PortsText,
     ProtocolText,
     TunName,
-    parse_endpoint,
     parse_network,
 )
-
-DAY = 86400  # seconds
-
-
-def setting(default: Any, text: str, allowed: str, **constraints: Any) -> Any:
-    """A setting: its default (`...` for none), its meaning, and what is allowed, in words."""
-    return Field(default, description=text, json_schema_extra={"allowed": allowed}, **constraints)
-
-
-def number(default: int, text: str, low: int, high: int, unit: str = "") -> Any:
-    """A whole number from `low` to `high`, both included."""
-    allowed = f"a whole number from {low} to {high}{f' ({unit})' if unit else ''}"
-    return setting(default, text, allowed, ge=low, le=high)
-
-
-class Section(BaseModel):
-    """A table of the file: unknown keys are errors, values keep their types, nothing changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Gateway(Section):
-    """Where clients and administrators connect."""
-
-    hostname: HostName = setting(
-        ..., "Name under which clients reach this gateway.", "a DNS name or an IP address"
-    )
-    listen: Annotated[tuple[EndpointText, ...], FromList] = setting(
-        (parse_endpoint("0.0.0.0:443"), parse_endpoint("[::]:443")),
-        "Where clients connect (TCP; ESP uses the same addresses). 0.0.0.0 and [::] are all addresses.",
-        'a list of 1 to 32 texts "ADDRESS:PORT", IPv6 addresses in brackets',
-        min_length=1,
-        max_length=32,
-    )
-    admin_listen: EndpointText = setting(
-        parse_endpoint("127.0.0.1:8443"),
-        "Where the administrators' console and interface listen.",
-        '"ADDRESS:PORT", IPv6 addresses in brackets',
-    )
-    tls_minimum: Literal["1.2", "1.3"] = setting("1.2", "Oldest TLS version accepted.", '"1.2" or "1.3"')
-    client_certificates: Literal["off", "ask"] = setting(
-        "off", "Whether clients are asked for a certificate when they connect.", '"off" or "ask"'
-    )
-
-
-class Esp(Section):
-    """The fast path: ESP in UDP. Without it, or where UDP is blocked, packets use TLS."""
-
-    enabled: bool = setting(True, "Offer ESP to clients.", "true or false")
-    port: int = number(4500, "UDP port on every listening address.", 1, 65535)
-    cipher: Literal["aes-256-cbc", "aes-128-cbc"] = setting(
-        "aes-256-cbc", "Cipher for clients that cannot do AES-GCM.", '"aes-256-cbc" or "aes-128-cbc"'
-    )
-    hmac: Literal["sha256", "sha1"] = setting(
-        "sha256", "Integrity check that goes with it.", '"sha256" or "sha1"'
-    )
-    own_cipher: Literal["aes-128-gcm", "aes-256-gcm", "off"] = setting(
-        "aes-128-gcm",
-        "Cipher for Lockgate's own client; off gives it the same as other clients.",
-        '"aes-128-gcm", "aes-256-gcm" or "off"',
-    )
-    rekey_seconds: int = number(1200, "Age at which keys are replaced.", 10, DAY, "seconds")
-    fallback_seconds: int = number(
-        15, "Silence after which a side goes back to TLS (at twice this).", 1, 3600, "seconds"
-    )
 
 
 class Network(Section):
@@ -169,39 +101,6 @@ class Sessions(Section):
     )
 
 
-class Argon2(Section):
-    """Cost of password hashes (argon2id). Hashes are renewed at the next sign-in after a change."""
-
-    memory_kib: int = number(19456, "Memory of one hash.", 64, 4 << 20, "KiB")
-    time_cost: int = number(2, "Passes over that memory.", 1, 100)
-    parallelism: int = number(1, "Lanes of one hash.", 1, 64)
-    concurrency: int = number(2, "Hashes worked on at the same time.", 1, 64)
-    queue: int = number(256, "Sign-ins that may wait for their hash; more are told to try again.", 1, 10_000)
-
-
-class Guard(Section):
-    """Against password guessing. An address is judged before a user, so that nobody can lock out others."""
-
-    window_seconds: int = number(300, "Time for which a failed attempt counts.", 10, DAY, "seconds")
-    failures_per_address: int = number(
-        50, "Failures in that time that lock an address (IPv6: a /64 network).", 1, 100_000
-    )
-    failures_per_user_and_address: int = number(
-        10, "Failures in that time that lock one user name for one address.", 1, 100_000
-    )
-    failures_per_user: int = number(
-        100,
-        "Failures in that time after which a user name is slowed down for addresses it never signed in from.",
-        1,
-        100_000,
-    )
-    lock_seconds: int = number(60, "First lock; each further one is twice as long.", 1, DAY, "seconds")
-    lock_seconds_max: int = number(3600, "Longest lock.", 1, DAY, "seconds")
-    slow_seconds: int = number(
-        10, "Pause between attempts on a user name that is slowed down.", 1, 3600, "seconds"
-    )
-
-
 class SignIn(Section):
     """How users sign in."""
 
@@ -251,20 +150,6 @@ class Access(Section):
     )
 
 
-class Limits(Section):
-    """What strangers can make the gateway hold."""
-
-    half_open_total: int = number(4096, "Connections that have not signed in, in total.", 16, 1_000_000)
-    half_open_per_address: int = number(
-        256, "Connections that have not signed in, per address (IPv6: a /64 network).", 1, 1_000_000
-    )
-    new_connections_per_second: int = number(
-        100, "New connections per second and address, in the long run.", 1, 1_000_000
-    )
-    new_connections_burst: int = number(400, "New connections of an address at once.", 1, 1_000_000)
-    sign_in_seconds: int = number(180, "Time to sign in before a connection is closed.", 10, 3600, "seconds")
-
-
 class Log(Section):
     """What is written to the log (standard error, JSON lines). The audit is always complete."""
 
@@ -273,8 +158,8 @@ class Log(Section):
     )
 
 
-class Configuration(Section):
-    """The whole tree."""
+class Seed(Section):
+    """The whole file."""
 
     gateway: Gateway
     esp: Esp = Esp()

@@ -16,9 +16,9 @@ from pydantic_core import ErrorDetails
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.text import printable
-from lockgate.server.config.checks import Finding, check
-from lockgate.server.config.lines import Path, key_lines, line_of
-from lockgate.server.config.tree import Configuration
+from lockgate.server.config.seed.checks import Finding, check
+from lockgate.server.config.seed.lines import Path, key_lines, line_of
+from lockgate.server.config.seed.tree import Seed
 
 # A thousand access rules with a hundred networks each are a quarter of this.
 MAX_BYTES = 4 << 20
@@ -56,17 +56,17 @@ class Message:
 class Checked:
     """The result of reading a file. `configuration` is there exactly when there are no errors."""
 
-    configuration: Configuration | None
+    configuration: Seed | None
     errors: tuple[Message, ...]
     warnings: tuple[Message, ...]
 
 
-def load_configuration(path: FilePath) -> Configuration:
+def load_configuration(path: FilePath) -> Seed:
     """The tree in `path`. Raises ProblemError that lists every error."""
     return parse_configuration(read_file(path), path)
 
 
-def parse_configuration(content: bytes, path: FilePath) -> Configuration:
+def parse_configuration(content: bytes, path: FilePath) -> Seed:
     """The tree in the content of `path`. Raises ProblemError that lists every error."""
     checked = check_bytes(content, str(path))
     if checked.configuration is None:
@@ -131,7 +131,7 @@ def check_bytes(content: bytes, file: str) -> Checked:
 
 def _judge(data: dict[str, Any], file: str, lines: dict[Path, int]) -> Checked:
     try:
-        configuration = Configuration.model_validate(data)
+        configuration = Seed.model_validate(data)
     except ValidationError as error:
         findings = [_explain(detail, data) for detail in _said_once(error.errors(include_url=False))]
         return Checked(None, _messages(findings, file, lines), ())
@@ -217,7 +217,7 @@ def _path_in_file(loc: tuple[int | str, ...], data: Any) -> Path:
 
 def _meaning(path: Path) -> tuple[type[BaseModel] | None, str]:
     """The table that holds the last key of `path`, and what is allowed there."""
-    model: type[BaseModel] | None = Configuration
+    model: type[BaseModel] | None = Seed
     allowed = ""
     holder = model
     for part in path:

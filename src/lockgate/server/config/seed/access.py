@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lockgate.model.access_rule import AccessRule, RuleSet
 from lockgate.policy import access
-from lockgate.server.config.tree import Access, Configuration
+from lockgate.server.config import defaults
+from lockgate.server.config.seed.tree import Access, Seed
 from lockgate.server.config.values import Network
 
 _PROTOCOLS: dict[int | str, int | str | None] = {
@@ -15,18 +16,32 @@ _PROTOCOLS: dict[int | str, int | str | None] = {
 }
 
 
-def reserved_networks(configuration: Configuration) -> tuple[Network, ...]:
+def reserved_networks(configuration: Seed) -> tuple[Network, ...]:
     """Session pools and the addresses the gateway listens on by name."""
     gateway = configuration.gateway
     own = [endpoint.address for endpoint in (*gateway.listen, gateway.admin_listen)]
     return access.reserved_networks(configuration.network.pools, own)
 
 
-def access_rules(configuration: Configuration) -> RuleSet:
+def access_rules(configuration: Seed) -> RuleSet:
     """The compiled rules of every session under this configuration."""
-    written = tuple(to_rule(entry) for entry in configuration.access)
-    rules = written or access.implied_rules(configuration.network.split_include)
+    rules = tuple(to_rule(entry) for entry in configuration.access)
+    rules = rules or (AccessRule(defaults.OPEN_POLICY, True, unwritten(configuration)),)
     return access.compile_rules(rules, reserved_networks(configuration))
+
+
+def unwritten(configuration: Seed) -> tuple[Network, ...]:
+    """What users reach when the file has no rule: the tunnelled networks, or everything; nothing reserved."""
+    reserved = reserved_networks(configuration)
+    return tuple(
+        network
+        for network in configuration.network.split_include or defaults.EVERYTHING
+        if not any(_inside(network, outer) for outer in reserved)
+    )
+
+
+def _inside(inner: Network, outer: Network) -> bool:
+    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
 
 
 def to_rule(entry: Access) -> AccessRule:

@@ -1,0 +1,72 @@
+"""What a commit adds to a tree: the versions of connection sets, and warnings about what must wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lockgate.server.config.findings import Finding
+from lockgate.server.config.schema import Names
+from lockgate.server.config.tree import Configuration
+
+MAX_VERSION = 1 << 31
+
+# Settings that the supervisor or the edge reads once, at the start of the server.
+AT_START: tuple[Names, ...] = (
+    ("gateway", "listen"),
+    ("gateway", "admin_listen"),
+    ("gateway", "tls_minimum"),
+    ("gateway", "client_certificates"),
+    ("network", "pools"),
+    ("network", "mtu"),
+    ("network", "tun_name"),
+    ("esp", "enabled"),
+    ("esp", "port"),
+    ("limits",),
+)
+
+
+def raise_versions(new: Configuration, current: Configuration, least: int = 1) -> Configuration:
+    """`new` with a higher version of every connection set that differs from the current one.
+
+    least: version of a set that is not in the current tree. Where an old revision comes back this is the number of
+    the new one: a set that was removed meanwhile is newer than what clients may still have. Otherwise such a set
+    keeps the version it came with, so that servers of one origin count alike.
+    """
+    known = {each.guid: each for each in current.connection_sets}
+    sets = []
+    for each in new.connection_sets:
+        old = known.get(each.guid)
+        if old is None:
+            version = max(each.version, least)
+        elif each.model_copy(update={"version": old.version}) == old:
+            version = old.version
+        else:
+            version = max(each.version, old.version + 1)
+        sets.append(each.model_copy(update={"version": min(version, MAX_VERSION)}))
+    return new.model_copy(update={"connection_sets": tuple(sets)})
+
+
+def waiting(new: Configuration, current: Configuration) -> Iterator[Finding]:
+    """Warnings about changed settings that take effect later."""
+    for path in AT_START:
+        before, after = current, new
+        for key in path:
+            before, after = getattr(before, key), getattr(after, key)
+        if before != after:
+            yield Finding(path, "takes effect at the next start of the server", "", warning=True)
+
+
+def redirected(new: Configuration, current: Configuration) -> Iterator[Finding]:
+    """Secrets that would be sent to another server than the one they were entered for.
+
+    Nobody reads a secret back; changing the address beside it must not be a way to get it.
+    """
+    known = {each.token: each for each in current.push_targets if each.token}
+    for target in new.push_targets:
+        old = known.get(target.token)
+        if old is not None and (old.url != target.url or (old.ca and old.ca != target.ca)):
+            yield Finding(
+                ("push_targets", target.name, "token"),
+                "the token was entered for another address or CA",
+                "the token of the new address, entered again",
+            )
