@@ -1,6 +1,6 @@
 """The configuration file: a tree, or messages with a place each, whatever the bytes."""
 
-from lockgate.server.config.load import check_bytes
+from lockgate.server.config.seed.load import check_bytes
 from tests.fuzz import harness
 
 

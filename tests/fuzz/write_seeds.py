@@ -3,13 +3,16 @@
 Files named `seed-*` are written anew; everything else in the corpus is kept.
 """
 
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 
 from lockgate.protocol.if_t import encode_frame
 from lockgate.protocol.pulse.client import ClientConversation
-from lockgate.server.config.render import render
-from lockgate.server.config.tree import Configuration, Gateway
+from lockgate.server.config.seed.render import render
+from lockgate.server.config.seed.tree import Seed
+from lockgate.server.config.tree.system import Gateway
 from tests.fuzz import fuzz_pulse_client as client
 from tests.fuzz import fuzz_pulse_server as server
 from tests.fuzz.harness import FOLDER
@@ -55,6 +58,23 @@ URLS = [
     "http://gw/",
     "0x7f.1",
 ]
+LINKS = [
+    "pulsesecureclient://connect?name=Test Connection&server=https://gw.example.org/&userrealm=Users"
+    "&username=test_user&store=true",
+    "pulsesecureclient://connect?name=Office&server=https://gw:8443/staff/"
+    "&handle=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+    "pulsesecureclient://connect/?name=B%C3%BCro%20%26%20Co&server=[2001:db8::1]:8443&store=False",
+    "pulsesecureclient://connect?name=a&name=b&server=http://gw/",
+]
+GUIDE = FOLDER.parent / "vectors" / "guide.pulsepreconfig"
+PAGES = FOLDER.parents[1] / "docs" / "sign-in-pages.md"
+EXPRESSIONS = [
+    'group = ("Staff", "Dev*") AND NOT sourceIP in 192.0.2.0/24',
+    'userAttr.mail = "*@example.com" AND time in 08:00-18:00 AND time.day in Mon-Fri',
+    'certDN.OU != "a\\"b\\\\c\\*d" OR certAttr.serialNumber = 42 OR (role = \'x\' AND realm = "y")',
+    'userAttr."display name" = "" AND userAttr.level >= -3 AND loginTime.hour < 7',
+    'time.date >= 2026-01-01 AND NOT NOT (sourceIP = (10.0.0.0/8, "2001:db8::1") OR userAgent = "*x*y*")',
+]
 
 
 def seeds() -> Iterator[tuple[str, str, bytes]]:
@@ -69,7 +89,23 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
         yield "http_connect", f"{number:02}", b"\x40" + answer
     for number, url in enumerate(URLS):
         yield "gateway_url", f"{number:02}", url.encode()
-    yield "config", "default", render(Configuration(gateway=Gateway(hostname="gw.example.org"))).encode()
+    for number, expression in enumerate(EXPRESSIONS):
+        yield "expressions", f"{number:02}", expression.encode()
+    for number, link in enumerate(LINKS):
+        yield "launch_url", f"{number:02}", link.encode()
+    yield "preconfig", "guide", GUIDE.read_bytes()
+    page = PAGES.read_text().partition("```html\n")[2].partition("```")[0]
+    yield "page_template", "example", page.encode()
+    yield "sign_in_archive", "example", _archive({"look/sign-in.html": page, "look/look.css": "p{}"})
+    yield "config", "default", render(Seed(gateway=Gateway(hostname="gw.example.org"))).encode()
+
+
+def _archive(files: dict[str, str]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return out.getvalue()
 
 
 def _of_conversation(name: str, steps: list[Step]) -> Iterator[tuple[str, str, bytes]]:

@@ -34,6 +34,7 @@ from tests.transcripts.transcript import (
 OWN = FOLDER / "own"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 EXPORTER = bytes(range(0x80, 0xA0))
+HANDLE = b"Launch handle, a placeholder....."[:32]
 CLIENT_SPI = 0xC1C1C1C1
 CLIENT_SECRET = b"ESP secret of the client, a placeholder.".ljust(64, b".")
 NEXT_CLIENT_SPI = 0xD1D1D1D1
@@ -102,6 +103,17 @@ SCENARIOS = [
             ("EspReady", [scenarios.do("fatal", 6, "replaced by another session")]),
         ],
         [KEYS],
+    ),
+    OwnScenario(
+        "launch-handle",
+        "a session by the handle of the portal's Start: no question is asked",
+        {**FACTS, "public_key": KEY.public_key().public_bytes_raw(), "handle": HANDLE},
+        [
+            ("ClientReady", [scenarios.do("signed_in", COOKIE, 3600, 600)]),
+            ("SignInAcknowledged", tunnel("every extension")),
+            ("EspReady", [scenarios.do("nudge_esp")]),
+        ],
+        [KEYS, ("Licence", [do("log_out")])],
     ),
     OwnScenario(
         "rekey",

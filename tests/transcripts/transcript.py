@@ -116,10 +116,10 @@ def call(conversation: ServerConversation, command: Command) -> None:
 
 
 def introduce(facts: dict[str, Any]) -> ClientConversation:
-    """A client with these facts; the cookie as bytes, the capabilities in any order."""
-    cookie = Secret(facts["cookie"]) if "cookie" in facts else None
+    """A client with these facts; cookie and handle as bytes, the capabilities in any order."""
+    secrets = {key: Secret(facts[key]) for key in ("cookie", "handle") if key in facts}
     capabilities = frozenset(facts.get("capabilities", ()))
-    return ClientConversation(ClientIntroduction(**{**facts, "cookie": cookie, "capabilities": capabilities}))
+    return ClientConversation(ClientIntroduction(**{**facts, **secrets, "capabilities": capabilities}))
 
 
 def call_client(conversation: ClientConversation, command: ClientCommand) -> None:

@@ -19,9 +19,16 @@ from lockgate.client.local_client import LocalClient
 from lockgate.model.problem import Problem, ProblemError
 
 MAX_CA = 128 << 10  # bytes: the CA certificates of one gateway are a few kilobytes
+LINK = "pulsesecureclient:"  # as `protocol.launch_url`, which is imported when there is one
+
+
+def _is_link(url: str) -> bool:
+    return url == "-" or url.lstrip().lower().startswith(LINK)
 
 
 def _url(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if _is_link(value):
+        return value
     url = value if "://" in value else f"https://{value}"
     scheme, _separator, rest = url.partition("://")
     if "@" in rest.partition("/")[0]:
@@ -54,6 +61,7 @@ def _proxy(_context: click.Context, _parameter: click.Parameter, value: str | No
         "lockgate connect vpn.example.org --user alice --background",
         "lockgate connect vpn.example.org --user alice --password-stdin --json < password-file",
         "lockgate connect 192.0.2.1 --ca ca.pem --proxy http://proxy.example.org:3128",
+        "lockgate connect 'pulsesecureclient://connect?name=Office&server=vpn.example.org&handle=…'",
     ),
 )
 @click.argument("url", callback=_url, metavar="URL")
@@ -112,15 +120,29 @@ def connect(
     A web proxy, of --proxy or the environment variables https_proxy and no_proxy, is tried first; when it does
     not connect, the way goes directly.
 
+    URL may be a link that begins with pulsesecureclient:// as the portal's Start button makes it, or - for such
+    a link on standard input, where other users of this machine cannot see it. The server it names is shown, and
+    nothing is connected before you have agreed.
+
     Exit status: 0 when you ended an established connection, or it stays in the background; 1 when it could
     not be established or was ended by something else, which is printed; 2 for wrong options; 130 for Ctrl-C
     before it was established.
     """
-    keyboard = Keyboard()
+    keyboard, screen = Keyboard(), Screen(as_json)
+    fields: dict[str, object] = {}
+    if _is_link(url):
+        if user or realm:
+            raise click.UsageError("The link says who you are; leave --user and --realm out.")
+        # Imported here: links are rare, and the first byte to the service is to be quick.
+        from lockgate.cli.launch import ask_about, read_link, request_of
+
+        link = read_link(url, keyboard, screen)
+        ask_about(link, keyboard, screen)
+        fields, url = request_of(link), str(link.server)
     if proxy is None:
         proxy = proxy_for(url, os.environ, warn) or None
     optional = {"user": user, "realm": realm, "pin": pin, "proxy": proxy, "name": name}
-    request: dict[str, object] = {key: value for key, value in optional.items() if value is not None}
+    request = fields | {key: value for key, value in optional.items() if value is not None}
     if ca is not None:
         request["ca"] = _read_ca(ca)
     request |= {
@@ -130,7 +152,6 @@ def connect(
         "trust_prompt": keyboard.is_terminal,
     }
     with Signals() as signals, LocalClient(run_dir) as client:
-        screen = Screen(as_json)
         foreground = Foreground(
             client, screen, signals, keyboard, background=background, password_stdin=password_stdin
         )

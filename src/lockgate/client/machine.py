@@ -13,7 +13,7 @@ flag beside them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -90,10 +90,12 @@ class Configuring:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """`attempt`: of the reconnection that led here, 0 after a sign-in."""
+    """`attempt`: of the reconnection that led here, 0 after a sign-in. `minutes`: until the session ends, once
+    the user is to know, else 0."""
 
     via: Via
     attempt: int = 0
+    minutes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,13 @@ class SessionOver:
 
 
 @dataclass(frozen=True, slots=True)
+class EndComesNear:
+    """Time: the session ends in so many minutes, and the user is to know; 0 takes that back."""
+
+    minutes: int
+
+
+@dataclass(frozen=True, slots=True)
 class UserDisconnects:
     pass
 
@@ -251,6 +260,7 @@ Event: TypeAlias = (
     | RoutesTampered
     | PauseOver
     | SessionOver
+    | EndComesNear
     | UserDisconnects
     | UserSuspends
     | UserResumes
@@ -353,10 +363,12 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
             return Opening(attempt + 1, session=True), [OpenTransport()]
 
         # A tunnel and what may happen to it.
-        case Connected(Via.ESP, attempt), ViaChanged(Via.TLS):
-            return Connected(Via.TLS, attempt), [Log(305)]
-        case Connected(Via.TLS, attempt), ViaChanged(Via.ESP):
-            return Connected(Via.ESP, attempt), [Log(306)]
+        case Connected(Via.ESP), ViaChanged(Via.TLS):
+            return replace(state, via=Via.TLS), [Log(305)]
+        case Connected(Via.TLS), ViaChanged(Via.ESP):
+            return replace(state, via=Via.ESP), [Log(306)]
+        case Connected(), EndComesNear(minutes):
+            return replace(state, minutes=minutes), []  # the field's list of events has none for it
         case Connected(attempt=attempt), TransportLost(reason, peer, lived):
             log = Log(303, {"error": reason, "peer": peer})
             if attempt and lived < STEADY:
@@ -469,5 +481,7 @@ def note(state: State) -> str:
             return f"attempt {attempt}"
         case Asleep():
             return "the machine sleeps"
+        case Connected(minutes=minutes) if minutes:
+            return f"the session ends in {minutes} minute{'s' if minutes > 1 else ''}: sign in again"
         case _:
             return ""

@@ -27,6 +27,11 @@ SESSION_GONE = Problem(
     "The gateway does not know this session any more: it ended there.",
     "Connect again and sign in.",
 )
+LINK_NOT_TAKEN = Problem(
+    "link-not-taken",
+    "The gateway asks for a sign-in instead of taking the link.",
+    "Click Start in its portal again, or connect by its address.",
+)
 SESSION_EXPIRED = Problem(
     "session-expired", "The session has reached its time limit.", "Connect again and sign in."
 )

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.gateway_url import GatewayUrl, parse_gateway_url
+from lockgate.protocol.launch_url import parse_handle
+from lockgate.protocol.secret import Secret
 
-MAX_NAME = 64  # characters of a connection's or a realm's name
+MAX_NAME = 80  # characters of a connection's name, "(Auto Launch)" behind one of a link included
+MAX_REALM = 64  # characters
 MAX_USER = 256  # characters of a user name
 _SEQUENCE = b"\x30"  # what every certificate begins with (RFC 5280, section 4.1; X.690)
 MAX_PEM = 128 << 10  # bytes of trust anchors given with one connection
@@ -112,6 +115,15 @@ def _has_port(text: str) -> bool:
     return text.rpartition("]")[2].count(":") == 1 if text.startswith("[") else ":" in text
 
 
+def parse_launch_handle(request: dict[str, object]) -> Secret | None:
+    """The handle of a portal's Start in a `connect` request. It is no setting: it is never written down."""
+    text = _text(request, "handle", 64)
+    try:
+        return parse_handle(text) if text else None
+    except ValueError:
+        raise _bad("handle", "43 characters as in the link are needed") from None
+
+
 def parse_settings(request: dict[str, object]) -> ConnectionSettings:
     """The settings in a `connect` request of the local API. ProblemError names what is wrong."""
     try:
@@ -122,7 +134,7 @@ def parse_settings(request: dict[str, object]) -> ConnectionSettings:
         server=server,
         name=_text(request, "name", MAX_NAME) or server.host,
         user=_text(request, "user", MAX_USER),
-        realm=_text(request, "realm", MAX_NAME),
+        realm=_text(request, "realm", MAX_REALM),
         roots=_roots(request),
         pin=_pin(request),
         esp=_flag(request, "esp", True),

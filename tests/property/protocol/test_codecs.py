@@ -132,6 +132,8 @@ tunnels = st.builds(
     enforce4=st.booleans(),
     enforce6=st.booleans(),
     extended=st.booleans(),
+    reminder=st.integers(0, (1 << 32) - 1),
+    password_caching=st.booleans(),
     proxy=shown,
     pac_script=st.binary(max_size=200),
     pac_url=shown,

@@ -47,6 +47,11 @@ TABLE = [
     ("ESP is proven", TLS, m.ViaChanged(Via.ESP), ESP, "306"),
     ("ESP falls silent", ESP, m.ViaChanged(Via.TLS), TLS, "305"),
     ("nothing new about ESP", ESP, m.ViaChanged(Via.ESP), ESP, ""),
+    ("the end comes near", ESP, m.EndComesNear(5), m.Connected(Via.ESP, minutes=5), ""),
+    ("and nearer", m.Connected(Via.TLS, 2, 5), m.EndComesNear(4), m.Connected(Via.TLS, 2, 4), ""),
+    ("also over ESP", m.Connected(Via.TLS, 2, 4), m.ViaChanged(Via.ESP), m.Connected(Via.ESP, 2, 4), "306"),
+    ("it is far again", m.Connected(Via.ESP, minutes=1), m.EndComesNear(0), ESP, ""),
+    ("no end is told without a tunnel", m.Suspended(), m.EndComesNear(5), m.Suspended(), ""),
     (
         "a first attempt that fails is the end",
         m.Opening(1, False),
@@ -181,6 +186,12 @@ def test_only_a_user_s_suspension_takes_the_network_back() -> None:
     assert m.CloseTunnel(restore=False) in step(ESP, m.MachineSleeps())[1]
 
 
+def test_what_a_person_reads_when_the_end_comes_near() -> None:
+    assert m.note(m.Connected(Via.ESP, minutes=5)) == "the session ends in 5 minutes: sign in again"
+    assert m.note(m.Connected(Via.ESP, minutes=1)) == "the session ends in 1 minute: sign in again"
+    assert m.note(ESP) == ""
+
+
 def test_pauses_grow_to_their_limit() -> None:
     pauses = [m.pause_after(attempt) for attempt in range(1, 12)]
     assert pauses[:4] == [0.5, 1, 2, 4]
@@ -205,6 +216,7 @@ EVENTS: st.SearchStrategy[m.Event] = st.sampled_from(
         m.RoutesTampered("r", "a", "b", fatal=False),
         m.RoutesTampered("r", "a", "b", fatal=True),
         m.PauseOver(),
+        m.EndComesNear(3),
         m.SessionOver(TROUBLE, "", ""),
         m.UserDisconnects(),
         m.UserSuspends(),

@@ -1,10 +1,12 @@
 import hashlib
+from pathlib import Path
 
 import pytest
 
 from lockgate.protocol.avp import Avp
 from lockgate.protocol.errors import PeerError, UsageError
 from lockgate.protocol.pulse.client_facts import read_client, read_host_info
+from lockgate.protocol.pulse.client_introduction import ClientIntroduction
 from lockgate.protocol.pulse.codes import AVP_VENDOR, Code
 from lockgate.protocol.pulse.extensions import (
     CAPABILITIES,
@@ -15,12 +17,13 @@ from lockgate.protocol.pulse.extensions import (
     resume_message,
 )
 from lockgate.protocol.secret import Secret
+from tests.transcripts.transcript import FOLDER, FromClient, read
 
 
 @pytest.mark.parametrize(
     ("value", "known"),
     [
-        (b"esp-gcm,esp-cross,esp-probe,resume-proof", CAPABILITIES),
+        (b"esp-gcm,esp-cross,esp-probe,resume-proof,session-options", CAPABILITIES),
         (b"esp-gcm,teleport,ESP-PROBE,,esp-cross-2, esp-probe", {ESP_GCM}),
         (b"esp-gcm,esp-gcm,\xff", {ESP_GCM}),
         (b"x," * 1900 + b"esp-cross", {ESP_CROSS}),
@@ -58,6 +61,27 @@ def test_keys_and_proofs_have_their_length_or_the_client_goes(code: Code, length
             read_client([Avp(code, bytes(wrong), AVP_VENDOR)], host)
     with pytest.raises(PeerError):
         read_client([pair, pair], host)
+
+
+def test_a_launch_handle_has_its_length_and_no_cookie_beside_it() -> None:
+    host = read_host_info(b"")
+    pair = Avp(Code.LAUNCH_HANDLE, bytes(range(32)), AVP_VENDOR)
+    assert read_client([pair], host).handle == Secret(bytes(range(32)))
+    assert read_client([], host).handle is None
+    for wrong in (0, 31, 33):
+        with pytest.raises(PeerError):
+            read_client([Avp(Code.LAUNCH_HANDLE, bytes(wrong), AVP_VENDOR)], host)
+    for others in ([pair], [Avp(Code.COOKIE, b"cookie", AVP_VENDOR)]):
+        with pytest.raises(PeerError):
+            read_client([pair, *others], host)
+    with pytest.raises(UsageError):
+        ClientIntroduction("laptop", "", "Lockgate/0", cookie=Secret(b"c"), handle=Secret(bytes(32)))
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.txt")), ids=lambda file: file.stem)
+def test_other_clients_send_no_launch_handle(file: Path) -> None:
+    spoken = b"".join(step.frame.body for step in read(file.read_text()) if isinstance(step, FromClient))
+    assert Code.LAUNCH_HANDLE.to_bytes(4, "big") not in spoken
 
 
 def test_what_a_proof_signs() -> None:

@@ -168,6 +168,7 @@ def test_proxies_are_taken_as_text_or_not_at_all() -> None:
         ("a4020", "enforce4"),
         ("a4021", "enforce6"),
         ("a4c01", "extended"),
+        ("a4c03", "password_caching"),
     ],
 )
 def test_switches(attribute: str, field: str) -> None:
@@ -175,6 +176,15 @@ def test_switches(attribute: str, field: str) -> None:
     assert with_attributes(**{attribute: None}) == CAPTURED
     with pytest.raises(PeerError):
         with_attributes(**{attribute: b""})
+
+
+def test_a_reminder_is_a_number_of_seconds() -> None:
+    assert with_attributes(a4c02=bytes.fromhex("00015180")) == dataclasses.replace(CAPTURED, reminder=86400)
+    for wrong in (b"", b"\1", bytes(8)):
+        with pytest.raises(PeerError):
+            with_attributes(a4c02=wrong)
+    with pytest.raises(UsageError):
+        encode_config(dataclasses.replace(CAPTURED, reminder=1 << 32))
 
 
 @pytest.mark.parametrize("changed", [{"a4005": b"\0\0\0\0"}, {"a4005": b"\xff" * 4}, {"a4006": b"a b\0"}])

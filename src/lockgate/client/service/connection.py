@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from lockgate.client import machine, problems
+from lockgate.client import machine, problems, reminder
 from lockgate.client.event_log import EventLog
 from lockgate.client.machine import Progress, Via
 from lockgate.client.service import farewell
@@ -36,6 +36,7 @@ from lockgate.protocol.if_t import Frame
 from lockgate.protocol.pulse import client_events as says
 from lockgate.protocol.pulse.client import ClientConversation
 from lockgate.protocol.pulse.config import TunnelConfig, decode_config
+from lockgate.protocol.secret import Secret
 
 log = structlog.get_logger("connection")
 
@@ -71,9 +72,11 @@ class Connection:
     saved: SavedSession | None = None
     tunnel: Tunnel | None = None
     figures: Figures = field(default_factory=Figures)
+    handle: Secret | None = None  # of a portal's Start: good for one attempt
     _attempt: asyncio.Task[None] | None = None
     _pause: asyncio.Task[None] | None = None
     _expiry: asyncio.TimerHandle | None = None
+    _reminded: bool = False
     _up_since: float = 0.0  # time of the loop when the tunnel was opened last
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -83,7 +86,7 @@ class Connection:
         """Feeds one event; performs what comes of it."""
         before = self.state
         self.state, actions = machine.step(before, event)
-        if self.state != before:
+        if self.state != before and not isinstance(event, machine.EndComesNear):
             log.info(
                 "state",
                 connection=self.id,
@@ -100,6 +103,7 @@ class Connection:
 
     def _note_change(self, before: machine.State) -> None:
         if isinstance(self.state, machine.Connected) and not isinstance(before, machine.Connected):
+            self._watch_deadline()  # the gateway has said when to remind
             if self.figures.connected_since is None:
                 self.figures.connected_since = self.services.clock.now()
             if isinstance(before, machine.Configuring) and before.session:
@@ -173,8 +177,9 @@ class Connection:
             self.figures.tls = transport.tls
             self.happen(machine.TransportOpened(transport.peer, transport.proxy))
             key = ResumeKey(resumed.key) if resumed is not None else ResumeKey.generate()
+            handle, self.handle = self.handle, None
             conversation = ClientConversation(
-                introduction(key, transport, resumed.cookie if resumed is not None else None)
+                introduction(key, transport, resumed.cookie if resumed is not None else None, handle)
             )
 
             async def on_signed_in(result: Conversed) -> None:
@@ -187,7 +192,7 @@ class Connection:
                     raise
                 self.happen(machine.SignedIn())
 
-            wishes = Wishes(self.settings.user, self.settings.realm)
+            wishes = Wishes(self.settings.user, self.settings.realm, by_link=handle is not None)
             talk = Conversing(services.hub, transport.wire, conversation, self.front, wishes, on_signed_in)
             result = await talk.run()
             await self._enter(transport, conversation, result)
@@ -346,16 +351,31 @@ class Connection:
         if self.saved is None or not self.saved.deadline:
             return
         left = max(self.saved.deadline - self.services.clock.now(), 0.0)
+        wait = left
+        if isinstance(self.state, machine.Connected):
+            now = reminder.minutes_to_tell(left, self._reminder)
+            wait = reminder.next_change(left, self._reminder) if now == self.state.minutes else 0.0
         # Looked at again now and then: the loop's clock stands still while the machine sleeps.
-        self._expiry = asyncio.get_running_loop().call_later(min(left, LOOK_AT_CLOCK), self._on_deadline)
+        self._expiry = asyncio.get_running_loop().call_later(min(wait, LOOK_AT_CLOCK), self._on_deadline)
 
     def _on_deadline(self) -> None:
         if self.saved is None or not self.saved.deadline:
             return
-        if self.saved.deadline <= self.services.clock.now():
+        left = self.saved.deadline - self.services.clock.now()
+        if left <= 0:
             self.happen(machine.SessionOver(problems.SESSION_EXPIRED, "expired", self.figures.peer))
-        else:
-            self._watch_deadline()
+            return
+        minutes = reminder.minutes_to_tell(left, self._reminder)
+        if minutes and not self._reminded and isinstance(self.state, machine.Connected):
+            self._reminded = True
+            log.info("session-ends-soon", connection=self.id, minutes=minutes)
+        self.happen(machine.EndComesNear(minutes))
+        self._watch_deadline()
+
+    @property
+    def _reminder(self) -> int:
+        """Seconds before the end."""
+        return self.config.reminder if self.config is not None else 0
 
     # -- ending ------------------------------------------------------------------------------------
 

@@ -89,6 +89,7 @@ def details(connection: Connection, network: TunnelNetwork) -> dict[str, Any]:
         "esp_suite": tunnel.suite.value if tunnel and tunnel.suite and tunnel.esp_started else None,
         "reconnects": figures.reconnects,
         "idle_limit": saved.idle if saved else None,
+        "password_caching": bool(config and config.password_caching),
         "decisions": network.decisions if owner else [],
         "dns_driver": network.dns_driver if owner else None,
         "dns_silent": [str(server) for server in network.silent_name_servers] if transport and owner else [],

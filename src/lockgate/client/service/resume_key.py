@@ -45,8 +45,13 @@ def user_agent() -> str:
     return f"Lockgate/{__version__} ({platform.system()} {platform.machine()})"
 
 
-def introduction(key: ResumeKey, transport: Transport, cookie: Secret | None) -> ClientIntroduction:
-    """What the client says about itself: with a cookie it resumes and proves the key, else it shows it."""
+def introduction(
+    key: ResumeKey, transport: Transport, cookie: Secret | None, handle: Secret | None = None
+) -> ClientIntroduction:
+    """What the client says about itself: with a cookie it resumes and proves the key, else it shows it.
+
+    handle: of a portal's Start, for a session without a question.
+    """
     return ClientIntroduction(
         host_name=socket.gethostname(),
         client_address=transport.local,
@@ -57,4 +62,5 @@ def introduction(key: ResumeKey, transport: Transport, cookie: Secret | None) ->
         cookie=cookie,
         public_key=b"" if cookie is not None else key.public(),
         proof=key.prove(transport.exporter, cookie) if cookie is not None else b"",
+        handle=handle if cookie is None else None,
     )

@@ -24,7 +24,7 @@ from lockgate.client.service.front import Nobody
 from lockgate.client.service.hub import EdgeHub
 from lockgate.client.service.network import NetworkNews, TunnelNetwork
 from lockgate.client.service.saved_session import SessionStore
-from lockgate.client.settings import parse_settings
+from lockgate.client.settings import parse_launch_handle, parse_settings
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol import edge_link
 from lockgate.protocol.errors import PeerError
@@ -205,7 +205,9 @@ class ClientService:
         settings = parse_settings(dict(request))
         self._make_room(caller)
         identity = secrets.token_hex(4)
-        connection = Connection(identity, caller.uid, settings, self._services)
+        connection = Connection(
+            identity, caller.uid, settings, self._services, handle=parse_launch_handle(dict(request))
+        )
         connection.front = CallerFront(caller, identity)
         self._connections[identity] = connection
         self._fronts.setdefault(caller, set()).add(identity)

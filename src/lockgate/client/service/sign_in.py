@@ -40,10 +40,15 @@ class AttemptError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user said before anybody asked. A wish answers one question, once."""
+    """What the user said before anybody asked. A wish answers one question, once.
+
+    by_link: the handle of a portal's link answers everything. A gateway that asks all the same is not the
+    one that made the link, and nobody who only clicked Start types a password for it.
+    """
 
     user: str = ""
     realm: str = ""
+    by_link: bool = False
 
 
 @dataclass(slots=True)
@@ -167,6 +172,8 @@ class Conversing:
         return await self._front.ask(kind, {**fields, "complaint": complaint} if complaint else fields)
 
     async def _answer_once(self, event: says.ClientEvent) -> None:
+        if self._wishes.by_link and isinstance(event, _NOT_AFTER_A_LINK):
+            raise AttemptError(problems.LINK_NOT_TAKEN, final=True)
         match event:
             case says.RealmAsked(choices):
                 await self._answer_realm(choices)
@@ -234,6 +241,16 @@ class Conversing:
                 self._user = user
         password = _secret(fields, "password") if asked.password else Secret(b"")
         self._talk.answer_credentials(user, password)
+
+
+# Not among them: a notice to agree to, and which session is to end.
+_NOT_AFTER_A_LINK = (
+    says.RealmAsked,
+    says.RegionAsked,
+    says.CredentialsAsked,
+    says.NewPasswordAsked,
+    says.TokenAsked,
+)
 
 
 def _plain(fields: Mapping[str, Any], key: str) -> str:

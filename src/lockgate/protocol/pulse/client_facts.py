@@ -9,7 +9,7 @@ from lockgate.protocol.avp import Avp
 from lockgate.protocol.errors import PeerError
 from lockgate.protocol.pulse.codes import Code
 from lockgate.protocol.pulse.events import ClientReady
-from lockgate.protocol.pulse.extensions import PROOF, PUBLIC_KEY, TEXT_KEY, known_capabilities
+from lockgate.protocol.pulse.extensions import HANDLE, PROOF, PUBLIC_KEY, TEXT_KEY, known_capabilities
 from lockgate.protocol.pulse.questions import data_of
 from lockgate.protocol.pulse.text import shown_text
 from lockgate.protocol.secret import Secret
@@ -76,6 +76,9 @@ def read_client(avps: Sequence[Avp], host: HostInfo) -> ClientReady:
     """The event for the first packet of AVPs."""
     cookie = data_of(avps, Code.COOKIE)
     mac_address = data_of(avps, Code.MAC_ADDRESS) or b""
+    handle = _sized(avps, Code.LAUNCH_HANDLE, HANDLE)
+    if handle and cookie is not None:
+        raise PeerError("a cookie and a launch handle: two answers to who the client is")
     return ClientReady(
         user_agent=shown_text(data_of(avps, Code.USER_AGENT) or b"", MAX_USER_AGENT),
         cookie=None if cookie is None else read_cookie(cookie),
@@ -87,6 +90,7 @@ def read_client(avps: Sequence[Avp], host: HostInfo) -> ClientReady:
         capabilities=host.capabilities,
         public_key=_sized(avps, Code.SESSION_KEY, PUBLIC_KEY),
         proof=_sized(avps, Code.RESUME_PROOF, PROOF),
+        handle=Secret(handle) if handle else None,
     )
 
 

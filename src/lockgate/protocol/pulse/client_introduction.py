@@ -8,7 +8,7 @@ from lockgate.protocol.avp import Avp
 from lockgate.protocol.errors import UsageError
 from lockgate.protocol.pulse.client_facts import MAX_HOST_NAME, MAX_SHORT_TEXT, MAX_USER_AGENT
 from lockgate.protocol.pulse.codes import Code, avp
-from lockgate.protocol.pulse.extensions import PROOF, PUBLIC_KEY, TEXT_KEY, capability_words
+from lockgate.protocol.pulse.extensions import HANDLE, PROOF, PUBLIC_KEY, TEXT_KEY, capability_words
 from lockgate.protocol.secret import Secret
 
 _NOT_IN_A_WORD = re.compile(r"[^A-Za-z0-9._-]+")
@@ -24,6 +24,7 @@ class ClientIntroduction:
     cookie:         resume this session instead of signing in.
     public_key:     32 bytes, with a fresh sign-in: the key that resumptions will be signed with.
     proof:          64 bytes, with a cookie: signature of `extensions.resume_message`.
+    handle:         32 bytes, with a fresh sign-in: what the portal's Start gave, in place of all questions.
     """
 
     host_name: str
@@ -35,12 +36,15 @@ class ClientIntroduction:
     cookie: Secret | None = None
     public_key: bytes = b""
     proof: bytes = b""
+    handle: Secret | None = None
 
     def __post_init__(self) -> None:
         if len(self.public_key) not in (0, PUBLIC_KEY) or len(self.proof) not in (0, PROOF):
             raise UsageError("a public key has 32 bytes, a proof 64")
         if self.proof and self.cookie is None:
             raise UsageError("a proof without the cookie it is for")
+        if self.handle is not None and (len(self.handle.reveal()) != HANDLE or self.cookie is not None):
+            raise UsageError("a handle has 32 bytes and goes with no cookie")
         if self.client_address:
             try:
                 ipaddress.ip_address(self.client_address)
@@ -70,4 +74,6 @@ class ClientIntroduction:
             out.append(avp(Code.SESSION_KEY, self.public_key))
         if self.proof:
             out.append(avp(Code.RESUME_PROOF, self.proof))
+        if self.handle is not None:
+            out.append(avp(Code.LAUNCH_HANDLE, self.handle.reveal()))
         return out

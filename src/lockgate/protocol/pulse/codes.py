@@ -69,6 +69,8 @@ class Code(IntEnum):
     """Ours, from a Lockgate client: the public key that its resumptions are signed for."""
     RESUME_PROOF = 0x4C02
     """Ours, beside a cookie: the signature of `extensions.resume_message`."""
+    LAUNCH_HANDLE = 0x4C03
+    """Ours, instead of a cookie: what the portal's Start put into a link."""
 
 
 class PasswordCode(IntEnum):

@@ -87,6 +87,8 @@ class _Attribute(IntEnum):
     PAC_URL = 0x4023
     ESP_CROSS_FAMILY = 0x4024
     EXTENDED = 0x4C01
+    REMINDER = 0x4C02
+    PASSWORD_CACHING = 0x4C03
 
 
 _FLAGS = {
@@ -95,8 +97,12 @@ _FLAGS = {
     _Attribute.LOCAL_SUBNET_ACCESS: "local_subnet_access",
     _Attribute.ENFORCE4: "enforce4",
     _Attribute.ENFORCE6: "enforce6",
-    _Attribute.EXTENDED: "extended",
 }
+_OWN_FLAGS = {
+    _Attribute.EXTENDED: "extended",
+    _Attribute.PASSWORD_CACHING: "password_caching",
+}
+"""Sent only when they are on: to clients that understand them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,8 @@ class TunnelConfig:
     local_subnet_access: except, then, those of the networks the machine is connected to.
     enforce4/enforce6: packets of that IP version leave through the tunnel or not at all.
     extended:        the gateway understands padded probes and `ncmo=0`.
+    reminder:        seconds before the end of the session from which its user is told of it; 0 is never.
+    password_caching: the user's password may be kept for later sessions.
     proxy:           host and port for programs behind the tunnel; pac_script is a proxy
                      auto-configuration script, pac_url where one is found. Empty: none. A client
                      must not believe any of the three to be well-formed.
@@ -155,6 +163,8 @@ class TunnelConfig:
     enforce4: bool = False
     enforce6: bool = False
     extended: bool = False
+    reminder: int = 0
+    password_caching: bool = False
     proxy: str = ""
     pac_script: bytes = b""
     pac_url: str = ""
@@ -187,7 +197,6 @@ def encode_config(config: TunnelConfig) -> bytes:
 
 def _encode_attributes(config: TunnelConfig) -> list[tuple[_Attribute, bytes]]:
     out = [(kind, bytes([getattr(config, name)])) for kind, name in _FLAGS.items()]
-    extended = out.pop()
     out.append((_Attribute.MTU, struct.pack("!I", config.mtu)))
     out += [
         (_Attribute.DNS4 if isinstance(server, IPv4Address) else _Attribute.DNS6, server.packed)
@@ -215,8 +224,11 @@ def _encode_attributes(config: TunnelConfig) -> list[tuple[_Attribute, bytes]]:
             for network in networks
             if isinstance(network, IPv6Network)
         ]
-    if config.extended:
-        out.append(extended)
+    if config.reminder:
+        if not 0 < config.reminder < 1 << 32:
+            raise UsageError(f"a reminder of {config.reminder} seconds")
+        out.append((_Attribute.REMINDER, struct.pack("!I", config.reminder)))
+    out += [(kind, b"\1") for kind, name in _OWN_FLAGS.items() if getattr(config, name)]
     return out
 
 
@@ -327,8 +339,12 @@ def decode_config(body: bytes) -> TunnelConfig:
                 esp["replay"] = _number(kind, data, 4) != 0
             case _Attribute.ESP_CROSS_FAMILY:
                 esp["cross_family"] = _number(kind, data, 1) != 0
+            case _Attribute.REMINDER:
+                single["reminder"] = _number(kind, data, 4)
             case _ if kind in _FLAGS:
                 single[_FLAGS[_Attribute(kind)]] = _number(kind, data, 1) != 0
+            case _ if kind in _OWN_FLAGS:
+                single[_OWN_FLAGS[_Attribute(kind)]] = _number(kind, data, 1) != 0
     if not 0 < single.get("mtu", 0) <= MAX_MTU or not single.keys() & {"address4", "address6"}:
         raise PeerError("a configuration without usable MTU or address")
     if "address4" not in single:

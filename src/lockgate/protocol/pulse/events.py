@@ -13,7 +13,8 @@ class ClientReady:
     All texts are the client's own claims, printable and bounded; empty where it told nothing.
     `client_address` is the local address of the client's socket, a valid IP address or empty;
     `mac_address` has 6 bytes or none; `capabilities` are those of `extensions` that the client has,
-    `public_key` (32 bytes) and `proof` (64 bytes) are empty where it sent none.
+    `public_key` (32 bytes) and `proof` (64 bytes) are empty where it sent none. `handle` (32 bytes) is
+    what the portal's Start gave; never beside a cookie.
     """
 
     user_agent: str
@@ -26,6 +27,7 @@ class ClientReady:
     capabilities: frozenset[str] = frozenset()
     public_key: bytes = b""
     proof: bytes = b""
+    handle: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
