@@ -36,7 +36,7 @@ def run(path: Path) -> None:
     account = prepare.service_account()
     prepare.check_owner(data, account)
     prepare.check_reachable(data, account)
-    plan = prepare.prepare(data)
+    plan = prepare.prepare(data, account)
     prepare.become_supervisor(data, plan, account)
 
 

@@ -7,12 +7,9 @@ notice by itself within a second.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,36 +17,29 @@ from typing import Any
 import click
 
 from lockgate.cli.gateway_option import dir_option
-from lockgate.cli.output import Command, examples, json_option, print_json, warn
+from lockgate.cli.local_users import (
+    Accounts,
+    canonical_name,
+    no_such_user,
+    read_password,
+    tell_server,
+    with_accounts,
+)
+from lockgate.cli.output import Command, examples, json_option, print_json
 from lockgate.model.problem import Problem, ProblemError
-from lockgate.protocol.secret import Secret
-from lockgate.server import control_client
-from lockgate.server.audit import Audit
-from lockgate.server.auth.names import MAX_LENGTH, canonical
-from lockgate.server.auth.passwords import MAX_PASSWORD_BYTES, hash_password, prepare
-from lockgate.server.config.load import load_configuration
-from lockgate.server.config.tree import Configuration
-from lockgate.server.datadir import DataDirectory, become_owner, open_directory
-from lockgate.server.logs import configure_logs
-from lockgate.server.store import Store, open_store
 from lockgate.server.store.interface import UserRecord
 from lockgate.server.store.users import new_serial
-
-SHORT_PASSWORD = 8  # characters; fewer are accepted with a warning
 
 name_argument = click.argument("name")
 password_option = click.option(
     "--password-stdin", is_flag=True, help="Read the password from the first line of standard input."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Gateway:
-    """An opened data directory."""
-
-    directory: DataDirectory
-    configuration: Configuration
-    actor: str  # for the audit: who runs this command
+server_option = click.option(
+    "--server", help="Auth server that the user belongs to; without it the gateway's own users."
+)
+must_change_option = click.option(
+    "--must-change", is_flag=True, help="The user has to choose another password at the next sign-in."
+)
 
 
 @click.command(
@@ -57,22 +47,50 @@ class _Gateway:
     epilog=examples(
         "lockgate user add alice --dir /var/lib/lockgate",
         "lockgate user add alice --dir D --password-stdin < password-file",
+        "lockgate user add carol --dir D --server Administrators",
+        "lockgate user add bob --dir D --group Staff --group Berlin",
     ),
 )
 @name_argument
 @dir_option
+@server_option
+@click.option("--group", "groups", multiple=True, help="A group of the user; may be given several times.")
+@click.option("--full-name", default="", help="Full name.")
+@click.option("--email", default="", help="Mail address.")
+@must_change_option
 @password_option
 @json_option
-def add(name: str, path: Path, password_stdin: bool, as_json: bool) -> None:
+def add(
+    name: str,
+    path: Path,
+    server: str | None,
+    groups: tuple[str, ...],
+    full_name: str,
+    email: str,
+    must_change: bool,
+    password_stdin: bool,
+    as_json: bool,
+) -> None:
     """Add the user NAME. Without --password-stdin the password is asked for."""
-    gateway, user = _open(path), _canonical(name)
-    password, warnings = _password(user, password_stdin)
+    user = canonical_name(name)
+    password, warnings = read_password(user, password_stdin)
     now = time.time()
-    hashed = hash_password(gateway.configuration.sign_in.argon2, password)
-    record = UserRecord(user, hashed, enabled=True, serial=new_serial(), created=now, changed=now)
+    draft = UserRecord(
+        user,
+        "",
+        enabled=True,
+        serial=new_serial(),
+        created=now,
+        changed=now,
+        full_name=full_name,
+        email=email,
+        groups=groups,
+        must_change=must_change,
+    )
 
-    async def work(store: Store, audit: Audit) -> None:
-        if not await store.users.add(record):
+    async def work(accounts: Accounts) -> None:
+        record = replace(draft, password_hash=accounts.hash(password), server=accounts.server)
+        if not await accounts.store.users.add(record):
             raise ProblemError(
                 Problem(
                     code="user-exists",
@@ -80,9 +98,9 @@ def add(name: str, path: Path, password_stdin: bool, as_json: bool) -> None:
                     fix=f"`lockgate user passwd {user}` gives a new password.",
                 )
             )
-        await audit.record("user-add", ok=True, user=user, source="local", text=gateway.actor)
+        await accounts.note("user-add", user)
 
-    _run(gateway, work)
+    with_accounts(path, server, work)
     _report(as_json, {"user": user, "warnings": warnings}, f"User {user} added.")
 
 
@@ -95,19 +113,23 @@ def add(name: str, path: Path, password_stdin: bool, as_json: bool) -> None:
 )
 @name_argument
 @dir_option
+@server_option
+@must_change_option
 @password_option
 @json_option
-def passwd(name: str, path: Path, password_stdin: bool, as_json: bool) -> None:
+def passwd(
+    name: str, path: Path, server: str | None, must_change: bool, password_stdin: bool, as_json: bool
+) -> None:
     """Give the user NAME a new password and end the user's sessions."""
-    gateway, user = _open(path), _canonical(name)
-    password, warnings = _password(user, password_stdin)
-    hashed = hash_password(gateway.configuration.sign_in.argon2, password)
-    ended = _change(
-        gateway,
-        user,
-        "user-passwd",
-        lambda store, now, free: store.users.set_password(user, hashed, now, free),
-    )
+    user = canonical_name(name)
+    password, warnings = read_password(user, password_stdin)
+
+    def statement(accounts: Accounts, now: float, free: float) -> Awaitable[list[int] | None]:
+        return accounts.store.users.set_password(
+            accounts.server, user, accounts.hash(password), now, free, must_change=must_change
+        )
+
+    ended = _change(path, server, user, "user-passwd", statement)
     _report(
         as_json,
         {"user": user, "ended_sessions": ended, "warnings": warnings},
@@ -115,18 +137,80 @@ def passwd(name: str, path: Path, password_stdin: bool, as_json: bool) -> None:
     )
 
 
+@click.command(
+    "set",
+    cls=Command,
+    epilog=examples(
+        "lockgate user set alice --dir /var/lib/lockgate --group Staff",
+        "lockgate user set alice --dir D --no-groups --attribute department=sales",
+    ),
+)
+@name_argument
+@dir_option
+@server_option
+@click.option("--group", "groups", multiple=True, help="A group; all that are given replace those there are.")
+@click.option("--no-groups", is_flag=True, help="The user is in no group.")
+@click.option(
+    "--attribute",
+    "attributes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An attribute; all that are given replace those there are.",
+)
+@click.option("--full-name", help="Full name.")
+@click.option("--email", help="Mail address.")
+@click.option("--must-change/--keep-password", default=None, help="Another password at the next sign-in.")
+@json_option
+def set_user(
+    name: str,
+    path: Path,
+    server: str | None,
+    groups: tuple[str, ...],
+    no_groups: bool,
+    attributes: tuple[str, ...],
+    full_name: str | None,
+    email: str | None,
+    must_change: bool | None,
+    as_json: bool,
+) -> None:
+    """Change what is known about the user NAME; live sessions get the roles that follow from it."""
+    user = canonical_name(name)
+    pairs = _attributes(attributes) if attributes else None
+
+    async def work(accounts: Accounts) -> tuple[UserRecord, Accounts]:
+        record = await accounts.store.users.update(
+            accounts.server,
+            user,
+            full_name=full_name,
+            email=email,
+            groups=groups if groups or no_groups else None,
+            attributes=pairs,
+            must_change=must_change,
+        )
+        if record is None:
+            raise no_such_user(user)
+        await accounts.note("user-set", user)
+        return record, accounts
+
+    record, accounts = with_accounts(path, server, work)
+    tell_server(accounts.directory, accounts.server, user)
+    _report(as_json, _as_dict(record), f"User {user} is changed.")
+
+
 @click.command(cls=Command, epilog=examples("lockgate user disable alice --dir /var/lib/lockgate"))
 @name_argument
 @dir_option
+@server_option
 @json_option
-def disable(name: str, path: Path, as_json: bool) -> None:
+def disable(name: str, path: Path, server: str | None, as_json: bool) -> None:
     """Keep the user NAME from signing in and end the user's sessions."""
-    gateway, user = _open(path), _canonical(name)
+    user = canonical_name(name)
     ended = _change(
-        gateway,
+        path,
+        server,
         user,
         "user-disable",
-        lambda store, now, free: store.users.set_enabled(user, False, now, free),
+        lambda accounts, now, free: accounts.store.users.set_enabled(accounts.server, user, False, now, free),
     )
     _report(as_json, {"user": user, "ended_sessions": ended}, f"User {user} is disabled{_and_ended(ended)}.")
 
@@ -134,12 +218,17 @@ def disable(name: str, path: Path, as_json: bool) -> None:
 @click.command(cls=Command, epilog=examples("lockgate user enable alice --dir /var/lib/lockgate"))
 @name_argument
 @dir_option
+@server_option
 @json_option
-def enable(name: str, path: Path, as_json: bool) -> None:
+def enable(name: str, path: Path, server: str | None, as_json: bool) -> None:
     """Let the disabled user NAME sign in again."""
-    gateway, user = _open(path), _canonical(name)
+    user = canonical_name(name)
     _change(
-        gateway, user, "user-enable", lambda store, now, free: store.users.set_enabled(user, True, now, free)
+        path,
+        server,
+        user,
+        "user-enable",
+        lambda accounts, now, free: accounts.store.users.set_enabled(accounts.server, user, True, now, free),
     )
     _report(as_json, {"user": user}, f"User {user} is enabled.")
 
@@ -147,33 +236,34 @@ def enable(name: str, path: Path, as_json: bool) -> None:
 @click.command(cls=Command, epilog=examples("lockgate user delete alice --dir /var/lib/lockgate"))
 @name_argument
 @dir_option
+@server_option
 @json_option
-def delete(name: str, path: Path, as_json: bool) -> None:
+def delete(name: str, path: Path, server: str | None, as_json: bool) -> None:
     """Delete the user NAME and end the user's sessions."""
-    gateway, user = _open(path), _canonical(name)
+    user = canonical_name(name)
     ended = _change(
-        gateway, user, "user-delete", lambda store, now, free: store.users.delete(user, now, free)
+        path,
+        server,
+        user,
+        "user-delete",
+        lambda accounts, now, free: accounts.store.users.delete(accounts.server, user, now, free),
     )
     _report(as_json, {"user": user, "ended_sessions": ended}, f"User {user} is deleted{_and_ended(ended)}.")
 
 
 @click.command("list", cls=Command, epilog=examples("lockgate user list --dir /var/lib/lockgate --json"))
 @dir_option
+@server_option
 @json_option
-def list_users(path: Path, as_json: bool) -> None:
-    """List all users."""
+def list_users(path: Path, server: str | None, as_json: bool) -> None:
+    """List the users of an auth server."""
 
-    async def work(store: Store, _: Audit) -> list[UserRecord]:
-        return await store.users.all()
+    async def work(accounts: Accounts) -> list[UserRecord]:
+        return await accounts.store.users.all(accounts.server)
 
-    users = _run(_open(path), work)
+    users = with_accounts(path, server, work)
     if as_json:
-        print_json(
-            [
-                {"user": user.name, "enabled": user.enabled, "created": user.created, "changed": user.changed}
-                for user in users
-            ]
-        )
+        print_json([_as_dict(user) for user in users])
         return
     for user in users:
         state = "enabled" if user.enabled else "disabled"
@@ -182,113 +272,50 @@ def list_users(path: Path, as_json: bool) -> None:
         )
 
 
-def _open(path: Path) -> _Gateway:
-    actor = f"by uid {os.getuid()}"
-    # First of all: until then root could leave files of its own in the directory.
-    become_owner(DataDirectory(path))
-    directory = open_directory(path)
-    return _Gateway(directory, load_configuration(directory.config), actor)
-
-
-def _canonical(name: str) -> str:
-    user = canonical(name)
-    if user is None:
-        raise ProblemError(
-            Problem(
-                code="bad-user-name",
-                summary=f"{name!r} cannot be a user name.",
-                fix=f"Use 1 to {MAX_LENGTH} characters that can be printed.",
-            )
-        )
-    return user
-
-
-def _password(user: str, from_stdin: bool) -> tuple[Secret, list[str]]:
-    """The new password, and what is to be said about it. Never from the command line: others see that."""
-    if from_stdin:
-        # One byte more than any allowed password and its line end.
-        line = sys.stdin.buffer.readline(4 * MAX_PASSWORD_BYTES)
-        password = Secret(line.removesuffix(b"\n").removesuffix(b"\r"))
-    elif sys.stdin.isatty():
-        password = Secret.of_text(
-            click.prompt(f"Password for {user}", hide_input=True, confirmation_prompt=True)
-        )
-    else:
-        raise ProblemError(
-            Problem("no-password", "There is no terminal to ask for the password.", "Use --password-stdin.")
-        )
-    size = len(prepare(password))
-    if not 1 <= size <= MAX_PASSWORD_BYTES:
-        raise ProblemError(
-            Problem(
-                code="bad-password",
-                summary="The password is empty." if size == 0 else "The password is too long for clients.",
-                fix=f"Use 1 to {MAX_PASSWORD_BYTES} bytes.",
-            )
-        )
-    try:
-        characters = len(password.reveal_text())
-    except ValueError:
-        raise ProblemError(Problem("bad-password", "The password is not UTF-8.", "Use UTF-8 text.")) from None
-    if characters >= SHORT_PASSWORD:
-        return password, []
-    warning = f"the password is shorter than {SHORT_PASSWORD} characters"
-    warn(warning)
-    return password, [warning]
-
-
 def _change(
-    gateway: _Gateway,
+    path: Path,
+    server: str | None,
     user: str,
     event: str,
-    statement: Callable[[Store, float, float], Awaitable[list[int] | None]],
+    statement: Callable[[Accounts, float, float], Awaitable[list[int] | None]],
 ) -> list[str]:
     """Changes an account and lets the server know; the numbers of the sessions that this ended."""
 
-    async def work(store: Store, audit: Audit) -> list[str]:
-        now = time.time()
-        ended = await statement(store, now, now + gateway.configuration.sessions.address_quarantine_seconds)
-        if ended is None:
-            raise ProblemError(
-                Problem("no-such-user", f"There is no user {user}.", "`lockgate user list` shows all users.")
-            )
-        await audit.record(event, ok=True, user=user, source="local", text=gateway.actor)
-        for session in ended:
-            await audit.record(
-                "session-end",
-                ok=True,
-                reason=event,
-                user=user,
-                source="local",
-                session=session,
-                text=gateway.actor,
-            )
-        return [str(session) for session in ended]
+    async def work(accounts: Accounts) -> tuple[list[str], Accounts]:
+        ended = await accounts.change(event, user, lambda now, free: statement(accounts, now, free))
+        return ended, accounts
 
-    ended: list[str] = _run(gateway, work)
-    try:
-        control_client.call(gateway.directory, {"op": "user-changed", "user": user})
-    except ProblemError as error:
-        if error.problem.code != "server-not-running":
-            warn(f"the server was not told, and will notice by itself: {error.problem.summary}")
+    ended, accounts = with_accounts(path, server, work)
+    tell_server(accounts.directory, accounts.server, user)
     return ended
 
 
-def _run(gateway: _Gateway, work: Callable[[Store, Audit], Awaitable[Any]]) -> Any:
-    # The audit's log lines belong to the server's log; here its rows are enough.
-    configure_logs("error")
-
-    async def body() -> Any:
-        store = await open_store(gateway.directory.database)
-        try:
-            return await work(store, Audit(store.audit))
-        finally:
-            await store.close()
-
-    return asyncio.run(body())
+def _attributes(pairs: tuple[str, ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--attribute")
+        found.setdefault(name.strip(), []).append(value)
+    return found
 
 
-def _report(as_json: bool, document: dict[str, object], text: str) -> None:
+def _as_dict(user: UserRecord) -> dict[str, Any]:
+    return {
+        "user": user.name,
+        "server": user.server,
+        "enabled": user.enabled,
+        "created": user.created,
+        "changed": user.changed,
+        "full_name": user.full_name,
+        "email": user.email,
+        "groups": list(user.groups),
+        "attributes": {name: list(values) for name, values in user.attributes.items()},
+        "must_change": user.must_change,
+    }
+
+
+def _report(as_json: bool, document: dict[str, Any], text: str) -> None:
     if as_json:
         print_json(document)
     else:

@@ -1,7 +1,8 @@
 """The control plane process: all decisions of one server, no packet and no privilege.
 
-Started by the supervisor with the configuration on standard input and two listening Unix sockets: HTTP
-requests that the edge passes on, and the local API.
+Started by the supervisor with the configuration that the server was started with on standard input, and two
+listening Unix sockets: HTTP requests that the edge passes on, and the local API. The configuration in force is
+in the store.
 """
 
 from __future__ import annotations
@@ -10,32 +11,29 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import gc
+import json
 import resource
 import signal
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from lockgate.model.problem import ProblemError
-from lockgate.server.audit import Audit
-from lockgate.server.auth.service import SignIns
-from lockgate.server.config.access import access_rules
-from lockgate.server.config.load import parse_configuration
+from lockgate.server.chores import Chores
+from lockgate.server.config.tree import Configuration
 from lockgate.server.datadir import DataDirectory
-from lockgate.server.gateway.service import GatewayService
-from lockgate.server.gateway.settings import GatewaySettings
 from lockgate.server.local_api import LocalApi
 from lockgate.server.logs import configure_logs
 from lockgate.server.operations import operations
-from lockgate.server.sessions import Sessions
+from lockgate.server.parts import Parts
 from lockgate.server.store import open_store
-from lockgate.server.web.app import make_app
 
 log = structlog.get_logger("control")
 
@@ -56,69 +54,88 @@ async def serve(
 ) -> None:
     """Runs until SIGTERM or SIGINT. Raises ProblemError when configuration or store cannot be used.
 
-    content: the configuration file that the supervisor started with. started: when that was.
+    content: the tree that the server was started with, as JSON. started: when that was.
     """
-    configuration = parse_configuration(content, directory.config)
-    configure_logs(configuration.log.level)
-    store = await open_store(directory.database, upgrade=True)
+    start_tree = Configuration.model_validate(json.loads(content))
+    configure_logs(start_tree.log.level)
+    store = await open_store(directory, upgrade=True)
     try:
-        audit = Audit(store.audit)
-        sessions = Sessions(store, configuration.sessions, configuration.network.pools, audit)
-        sign_ins = SignIns(
-            store=store,
-            settings=configuration.sign_in,
-            sessions=sessions,
-            audit=audit,
-            end_session=lambda session, cause: gateway.end(session, cause),
-        )
-        await sign_ins.start()
-        gateway = GatewayService(
-            edge_socket=directory.edge_socket,
-            # Every start compiles the rules anew; a later start has a later revision.
-            settings=GatewaySettings.compile(configuration, access_rules(configuration), int(time.time())),
-            sessions=sessions,
-            new_conversation=sign_ins.conversation,
-        )
-        web = _HttpServer(
-            uvicorn.Config(
-                make_app(gateway, sessions),
-                http="httptools",
-                loop="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE,
-                timeout_graceful_shutdown=2,
-            )
-        )
-        local = LocalApi(api, operations(gateway, store.users, directory, started))
-        await _run_until_stopped(gateway, web, http, local)
-        await sessions.flush()
-        sign_ins.close()
+        parts = await Parts.make(directory, store, start_tree, started)
+        await parts.sign_ins.start()
+        await _run_until_stopped(parts, http, api)
+        await parts.flush()
+        parts.sign_ins.close()
     finally:
         await store.close()
 
 
-async def _run_until_stopped(
-    gateway: GatewayService, web: _HttpServer, http: socket.socket, local: LocalApi
-) -> None:
+async def _run_until_stopped(parts: Parts, http: socket.socket, api: socket.socket) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    chores = Chores()
+    parts.add_chores(chores)
     async with asyncio.TaskGroup() as group:
+        # Tunnels first: their clients wait, and the web application takes a second or more to import.
         work = [
-            group.create_task(gateway.run(), name="gateway"),
-            group.create_task(web.serve(sockets=[http]), name="http"),
-            group.create_task(local.run(), name="local api"),
+            group.create_task(parts.gateway.run(), name="gateway"),
+            group.create_task(parts.names.run(), name="names"),
+            group.create_task(chores.run(), name="chores"),
+            group.create_task(parts.syslog.run(), name="syslog"),
         ]
-        log.info("control-ready")
+        app = await asyncio.to_thread(_make_app, parts)
+        _spare_the_collector()
+        web = _http_server(app)
+        serving = group.create_task(web.serve(sockets=[http]), name="http")
+        work.append(group.create_task(LocalApi(api, operations(parts, app)).run(), name="local api"))
+        log.info("control-ready", revision=parts.in_force.revision)
+        work.append(group.create_task(asyncio.to_thread(_warm_up), name="warm-up"))
         await stop.wait()
         web.should_exit = True
-        for task in (work[0], work[2]):
+        await serving
+        for task in work:
             task.cancel()
+
+
+def _make_app(parts: Parts) -> ASGIApp:
+    from lockgate.server.web.app import make_app
+
+    return make_app(parts.services)
+
+
+def _warm_up() -> None:
+    from lockgate.server.web.console.ask import compile_templates
+
+    compile_templates()
+
+
+def _http_server(app: ASGIApp) -> _HttpServer:
+    return _HttpServer(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=2,
+        )
+    )
+
+
+def _spare_the_collector() -> None:
+    """What is there now stays: the garbage collector need not look at it again.
+
+    Every look at everything stops all threads, for a third of a second with 2,000 roles and rules; one is to
+    come after hundreds of millions of new objects, not after every commit. Most garbage has no cycles, and
+    cycles that are young are found as before.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 1000)
 
 
 def _keep_secrets_in() -> None:

@@ -1,6 +1,7 @@
 """The local API: what `lockgate server …` asks a running server over a Unix socket.
 
-One JSON object a line in, one out: `{"op": …}`, and the answer or `{"error": Problem}`.
+One JSON object a line in, one out: `{"op": …}`, and the answer or `{"error": Problem}`. The operation "api" is
+REST itself (`web.local`), with all rights.
 Only the account that owns the data directory, and root, may speak.
 """
 
@@ -20,7 +21,8 @@ from lockgate.model.problem import Problem, ProblemError
 
 log = structlog.get_logger("local-api")
 
-LINE_LIMIT = 64 << 10  # bytes of a request; the longest names a few dozen sessions
+# Bytes of a request: an upload of 256 MiB as JSON text. Who may speak here owns the data directory anyway.
+LINE_LIMIT = 512 << 20
 IDLE_LIMIT = 30.0  # seconds a caller may take for its line
 
 Operation = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]

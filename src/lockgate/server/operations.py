@@ -7,15 +7,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.types import ASGIApp
+
 from lockgate import __version__
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.session import EndCause
 from lockgate.model.text import printable
 from lockgate.server.auth.names import canonical
-from lockgate.server.datadir import DataDirectory
-from lockgate.server.gateway.service import GatewayService, LiveSession
+from lockgate.server.gateway.service import LiveSession
 from lockgate.server.local_api import Operation
-from lockgate.server.store.interface import Users
+from lockgate.server.parts import Parts
+from lockgate.server.store.interface import LOCAL_SERVER
+from lockgate.server.web.local import api_operation
 
 PIDS = "pids.json"  # in run/, kept by the supervisor
 
@@ -26,6 +29,7 @@ def describe(live: LiveSession, now: float) -> dict[str, Any]:
     return {
         "id": str(session.id),
         "user": session.user,
+        "server": session.server,
         "addresses": [str(a) for a in (session.address4, session.address6) if a is not None],
         "transport": live.transport.value,
         "suite": None if session.suite is None else session.suite.value,
@@ -35,6 +39,7 @@ def describe(live: LiveSession, now: float) -> dict[str, Any]:
         "peer": live.peer,
         "realm": session.realm,
         "roles": list(session.roles),
+        "revision": session.revision,
         "client": session.client.user_agent,
         "host_name": session.client.host_name,
         "remaining": session.remaining(now),
@@ -45,19 +50,19 @@ def describe(live: LiveSession, now: float) -> dict[str, Any]:
     }
 
 
-def operations(
-    gateway: GatewayService, users: Users, directory: DataDirectory, started: float
-) -> dict[str, Operation]:
-    """The table for LocalApi."""
+def operations(parts: Parts, app: ASGIApp) -> dict[str, Operation]:
+    """The table for LocalApi. app: the HTTP application of this process."""
+    gateway, users = parts.gateway, parts.store.users
 
     async def status(_: Mapping[str, Any]) -> dict[str, Any]:
         await gateway.refresh()
         live = await gateway.live()
         return {
             "version": __version__,
-            "uptime": int(time.time() - started),
+            "revision": parts.in_force.revision,
+            "uptime": int(time.time() - parts.started),
             "edge": "up" if gateway.edge_is_up else "down",
-            "pids": json.loads((directory.run / PIDS).read_text()),
+            "pids": json.loads((parts.directory.run / PIDS).read_text()),
             "sessions": len(live),
             "connected": sum(entry.transport.value != "none" for entry in live),
             "counters": gateway.counters,
@@ -70,10 +75,10 @@ def operations(
 
     async def disconnect(request: Mapping[str, Any]) -> dict[str, Any]:
         ids, everyone = set(request.get("sessions", [])), request.get("all")
+        live = await parts.sessions.live()
         user = await _known_user(str(request["user"])) if request.get("user") else None
-        live = await gateway.live()
-        chosen = [e for e in live if everyone or str(e.session.id) in ids or e.session.user == user]
-        missing = ids - {str(entry.session.id) for entry in chosen}
+        chosen = [each for each in live if everyone or str(each.id) in ids or each.user == user]
+        missing = ids - {str(each.id) for each in chosen}
         if missing:
             raise ProblemError(
                 Problem(
@@ -82,28 +87,32 @@ def operations(
                     "`lockgate server sessions` lists them.",
                 )
             )
-        for entry in chosen:
-            await gateway.end(entry.session.id, EndCause.DISCONNECTED)
-        return {"ended": [str(entry.session.id) for entry in chosen]}
+        await gateway.end_many([each.id for each in chosen], EndCause.DISCONNECTED)
+        return {"ended": [str(each.id) for each in chosen]}
 
     async def _known_user(typed: str) -> str:
         name = canonical(typed)
-        if name is None or await users.find(name) is None:
-            raise ProblemError(
-                Problem(
-                    "no-such-user",
-                    f"There is no user {printable(typed, 64)}.",
-                    "`lockgate user list` shows all; `lockgate server sessions` who is signed in.",
-                )
+        servers = [server.name for server in parts.in_force.tree.auth_servers]
+        if name is not None:
+            for server in servers:
+                if await users.find(server, name) is not None:
+                    return name
+        raise ProblemError(
+            Problem(
+                "no-such-user",
+                f"There is no user {printable(typed, 64)}.",
+                "`lockgate user list` shows all; `lockgate server sessions` who is signed in.",
             )
-        return name
+        )
 
-    async def user_changed(_: Mapping[str, Any]) -> dict[str, Any]:
-        return {"ended": [str(session) for session in await gateway.end_stale()]}
+    async def user_changed(request: Mapping[str, Any]) -> dict[str, Any]:
+        server, user = str(request.get("server", LOCAL_SERVER)), str(request.get("user", ""))
+        return {"ended": [str(session) for session in await parts.user_changed(server, user)]}
 
     return {
         "status": status,
         "sessions": list_sessions,
         "disconnect": disconnect,
         "user-changed": user_changed,
+        "api": api_operation(app),
     }

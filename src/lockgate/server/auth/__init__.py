@@ -1,10 +1,14 @@
-"""Who somebody is: sign-in conversations over local users.
+"""Who somebody is: sign-in conversations over auth servers.
 
-`sign_in`    the conversation: notice, credentials, session choice, outcome
-`service`    makes conversations and holds what they share
-`guard`      against guessing: who may try now
-`passwords`  argon2id in a bounded pool of threads
-`names`      one canonical form of every user name
+`sign_in`         the conversation: URL, realm, credentials, roles, session limit, outcome
+`service`         makes conversations and holds what they share
+`request`         what a sign-in begins with
+`servers`         auth servers behind one Protocol; the gateway's own users
+`password_check`  one password, checked under the guard's eyes
+`guard`           against guessing: who may try now
+`passwords`       argon2id in a bounded pool of threads
+`certificates`    which client certificates are believed, and what they say
+`names`           one canonical form of every user name
 
 Nothing here knows how a prompt is shown, and only `sign_in` makes an `Identity`.
 """

@@ -21,10 +21,11 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Generic, TypeVar
 
-from lockgate.server.config.tree import Guard as Settings
+from lockgate.server.config.tree.authentication import Guard as Settings
 
 # A record is about 300 bytes: 30 MB in all when somebody fills the tables. The longest unused goes first.
 MAX_RECORDS = 30_000
@@ -43,7 +44,7 @@ class Verdict(Enum):
 
 
 class Guard:
-    """Counts failures. Users are canonical names, None for what cannot be one; sources are addresses."""
+    """Counts failures. Users are names that mean one person, None for what cannot be one; sources are addresses."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -51,6 +52,13 @@ class Guard:
         self._pairs: _Table[tuple[str, str]] = _Table(settings.failures_per_user_and_address, settings)
         self._users: _Table[str] = _Table(settings.failures_per_user, settings)
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def adopt(self, settings: Settings) -> None:
+        """Other limits from now on; what was counted stays counted."""
+        self._settings = settings
+        self._addresses.adopt(settings.failures_per_address, settings)
+        self._pairs.adopt(settings.failures_per_user_and_address, settings)
+        self._users.adopt(settings.failures_per_user, settings)
 
     def check(self, user: str | None, source: str, now: float) -> Verdict:
         """Whether an attempt would go on at `now`; changes nothing."""
@@ -97,6 +105,7 @@ class Guard:
             self._known.popitem(last=False)
 
 
+@lru_cache(maxsize=4096)
 def source_key(source: str) -> str:
     """What counts as one place: an IPv4 address or an IPv6 /64, which one subscriber has anyway."""
     try:
@@ -124,13 +133,16 @@ class _Table(Generic[K]):
     """Failure counts by key."""
 
     def __init__(self, limit: int, settings: Settings) -> None:
+        self._records: OrderedDict[K, _Record] = OrderedDict()
+        self.adopt(limit, settings)
+
+    def adopt(self, limit: int, settings: Settings) -> None:
         self._limit = limit
         self._window, self._lock, self._longest = (
             settings.window_seconds,
             settings.lock_seconds,
             settings.lock_seconds_max,
         )
-        self._records: OrderedDict[K, _Record] = OrderedDict()
 
     def locked(self, key: K, now: float) -> bool:
         record = self._records.get(key)

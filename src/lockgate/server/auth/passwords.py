@@ -17,7 +17,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from lockgate.protocol.secret import Secret
-from lockgate.server.config.tree import Argon2
+from lockgate.server.config.tree.authentication import Argon2
 
 T = TypeVar("T")
 
@@ -91,12 +91,20 @@ class Hasher:
         """A new hash when `stored` was made with other parameters. Call it inside `slot`."""
         if not self._hasher.check_needs_rehash(stored):
             return None
+        return await self.hash(password)
+
+    async def hash(self, password: Secret) -> str:
+        """The hash to store. Call it inside `slot`."""
         return await self._in_thread(lambda: self._hasher.hash(prepare(password)))
 
     async def pretend(self) -> None:
         """Takes as long as `verify` did lately, without its work: for answers that must look the same."""
         if self._durations:
             await asyncio.sleep(secrets.choice(self._durations))
+
+    def retire(self) -> None:
+        """No new work; what is under way is finished."""
+        self._threads.shutdown(wait=False)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,8 @@
 """The gateway: which sessions and connections live in the edge, and what happens to them.
 
-Everything that ends a session goes through `end`: the store first, so that its cookie is worth nothing
-from then on, then the edge, so that its packets stop.
+Everything that ends a session goes through `end`: first nothing passes any more, then the store hears of it,
+so that its cookie is worth nothing from then on, then the edge forgets it. A store that does not answer is
+told again.
 """
 
 from __future__ import annotations
@@ -9,61 +10,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from lockgate.model.problem import ProblemError
-from lockgate.model.prompt import Conversation, Refused
-from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
+from lockgate.model.session import EndCause, Session
 from lockgate.protocol import edge_link
-from lockgate.protocol.errors import PeerError, UsageError
+from lockgate.protocol.errors import PeerError
 from lockgate.protocol.if_t import Frame
-from lockgate.protocol.pulse.events import ClientReady, SignInAcknowledged
-from lockgate.protocol.pulse.server import ServerConversation
-from lockgate.server.gateway.connection import Connection, ConnectionLost
+from lockgate.server.auth.certificates import Authorities
+from lockgate.server.auth.service import SignIns
+from lockgate.server.follow import TURN, Follow
+from lockgate.server.gateway.away import Away
+from lockgate.server.gateway.connection import Connection
 from lockgate.server.gateway.edge_client import EdgeClient
-from lockgate.server.gateway.settings import GatewaySettings, Terms
-from lockgate.server.gateway.sign_in import facts_of, sign_in
-from lockgate.server.gateway.tunnel import Tunnel, new_sa
-from lockgate.server.sessions import Opened, Proof, Sessions
+from lockgate.server.gateway.entrance import Entrance
+from lockgate.server.gateway.farewells import cause_of, farewell
+from lockgate.server.gateway.tunnels import Tunnels
+from lockgate.server.in_force import InForce
+from lockgate.server.launch_handles import LaunchHandles
+from lockgate.server.sessions import Sessions
 
 log = structlog.get_logger("gateway")
 
-# Cookies looked up at a time. Anybody may send one; the store must stay free for those who are signed in.
-MAX_RESUMES = 64
-SIGN_IN_PATIENCE = 180.0  # seconds for a person to answer everything; the edge has the same limit
-MOST_SPIS = 2  # of one session: in use, and just replaced
+T = TypeVar("T")
+
 REPORT_PATIENCE = 1.0  # seconds somebody who looks at the sessions waits for the edge
 HOUSEKEEPING_INTERVAL = 1.0  # seconds between looks at deadlines
-
-# if-t-tls.md, section 8.8; any code but 0x0d and 0x0e is shown as a number.
-FAILURE_COOKIE = 0x10
-# if-t-tls.md, section 11: errorType of a fatal frame.
-FATAL_REPLACED, FATAL_TERMINATED, FATAL_TIMED_OUT = 6, 7, 8
-
-_FAREWELLS = {
-    EndCause.IDLE: edge_link.Fatal(FATAL_TIMED_OUT, "The session ended because it was not used."),
-    EndCause.EXPIRED: edge_link.Fatal(FATAL_TIMED_OUT, "The session has reached its maximum length."),
-    EndCause.REPLACED: edge_link.Fatal(
-        FATAL_REPLACED, "The session was ended by another sign-in of its user."
-    ),
-    EndCause.DISCONNECTED: edge_link.Fatal(FATAL_TERMINATED, "An administrator ended the session."),
-    EndCause.USER_DISABLED: edge_link.Fatal(FATAL_TERMINATED, "The account was disabled."),
-    EndCause.USER_DELETED: edge_link.Fatal(FATAL_TERMINATED, "The account was removed."),
-    EndCause.PASSWORD_CHANGED: edge_link.Fatal(FATAL_TERMINATED, "The password was changed: sign in again."),
-    EndCause.COOKIE_REPLAYED: edge_link.Fatal(
-        FATAL_TERMINATED, "The session was ended because somebody else tried to take it over: sign in again."
-    ),
-}
-
-_EDGE_CAUSES = {
-    edge_link.EndCause.IDLE: EndCause.IDLE,
-    edge_link.EndCause.EXPIRED: EndCause.EXPIRED,
-    edge_link.EndCause.LOGOUT: EndCause.LOGOUT,
-}
+NO_TRAFFIC = edge_link.Traffic(0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +62,45 @@ class GatewayService:
         self,
         *,
         edge_socket: Path,
-        settings: GatewaySettings,
+        in_force: InForce,
         sessions: Sessions,
-        new_conversation: Callable[[ClientFacts], Conversation],
+        sign_ins: SignIns,
+        launches: LaunchHandles,
+        authorities: Authorities,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._settings = settings
-        self._sessions = sessions
-        self._new_conversation = new_conversation
-        self._clock = clock
+        self._in_force, self._sessions, self._clock = in_force, sessions, clock
         self._link = EdgeClient(
             edge_socket, on_hello=self._adopt, on_message=self._on_message, on_lost=self._on_link_lost
         )
         self._connections: dict[int, Connection] = {}
-        self._tunnels: dict[int, Tunnel] = {}
-        self._tunnel_of_conn: dict[int, Tunnel] = {}
-        self._spis: set[int] = set()  # in use, and some that were until lately
-        self._resumes = asyncio.Semaphore(MAX_RESUMES)
-        self._rekeys: dict[int, asyncio.TimerHandle] = {}
+        self._tunnels = Tunnels(in_force, self._link.send, clock)
+        self._away = Away()
+        self.follow = Follow(
+            in_force=in_force,
+            sessions=sessions,
+            tunnels=self._tunnels,
+            end_many=self.end_many,
+            pause=self._pause,
+            clock=clock,
+        )
+        self._entrance = Entrance(
+            in_force=in_force,
+            sessions=sessions,
+            sign_ins=sign_ins,
+            launches=launches,
+            tunnels=self._tunnels,
+            authorities=authorities,
+            end=self.end,
+            drop=self._drop,
+            started=self._on_started,
+            clock=clock,
+        )
         self._tasks: asyncio.TaskGroup | None = None
         self._fresh = asyncio.Event()  # a report came since it was asked for
+        # Ends that the store could not be told of yet.
+        self._unheard: dict[int, EndCause] = {}
+        self._unheard_generations: dict[tuple[int, int], EndCause] = {}
         self.counters: dict[str, int] = {}
 
     # -- running -----------------------------------------------------------------------------------
@@ -121,34 +118,37 @@ class GatewayService:
 
     def _spawn(self, work: Awaitable[object], name: str) -> None:
         assert self._tasks is not None
-        self._tasks.create_task(self._guarded(work, name), name=name)
-
-    @staticmethod
-    async def _guarded(work: Awaitable[object], name: str) -> None:
-        """One connection's mistake must not end the others."""
-        try:
-            await work
-        except ProblemError as error:
-            log.error("not-done", task=name, **error.problem.as_dict())
-        except Exception:
-            log.exception("internal-error", task=name)
+        self._tasks.create_task(guarded(work, name), name=name)
 
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_INTERVAL)
             # A store that is busy, locked or full must not take the tunnels with it: tried again.
-            await self._guarded(self.end_stale(), "housekeeping: stale sessions")
-            await self._guarded(self._end_due(), "housekeeping: deadlines")
-            if len(self._spis) > 2 * MOST_SPIS * (len(self._tunnels) + 1000):
-                self._spis = {spi for tunnel in self._tunnels.values() for spi in tunnel.spis}
+            await guarded(self._end_stale(look=False), "housekeeping: stale sessions")
+            await guarded(self._end_unheard(), "housekeeping: ends to be told again")
+            await guarded(self._end_due(), "housekeeping: deadlines")
+            self._tunnels.tidy()
+
+    async def _end_unheard(self) -> None:
+        again, self._unheard = self._unheard, {}
+        generations, self._unheard_generations = self._unheard_generations, {}
+        for cause, numbers in _by_cause(again.items()).items():
+            await guarded(self.end_many(numbers, cause), f"ends told again: {cause}")
+        for (number, generation), cause in generations.items():
+            await guarded(self._end_generation(number, generation, cause), f"end of session {number}")
 
     async def _end_due(self) -> None:
         # The edge ends attached sessions by itself; this is for those whose client is away.
+        due: list[tuple[int, EndCause]] = []
         for session, cause in await self._sessions.due():
             tunnel = self._tunnels.get(session.id)
             if cause is EndCause.IDLE and tunnel is not None and tunnel.conn:
                 continue  # the edge sees its packets, the store does not
-            await self._guarded(self.end(session.id, cause), f"end of session {session.id}")
+            due.append((session.id, cause))
+        due += [(number, EndCause.PORTAL_ENDED) for number in await self._sessions.orphans()]
+        due += [(number, EndCause.AWAY) for number in self._away.due(self._clock())]
+        for cause, numbers in _by_cause(due).items():
+            await guarded(self.end_many(numbers, cause), f"end of {len(numbers)} sessions: {cause}")
 
     # -- what administrators see and do ------------------------------------------------------------
 
@@ -162,47 +162,85 @@ class GatewayService:
 
     async def live(self) -> list[LiveSession]:
         """Every session that is not over, oldest first."""
-        result = []
-        for session in await self._sessions.live():
-            tunnel = self._tunnels.get(session.id)
-            if tunnel is None:
-                nothing = edge_link.Traffic(0, 0, 0, 0, 0)
-                result.append(LiveSession(session, edge_link.Transport.NONE, "", nothing, session.last_seen))
-            else:
-                # Without its connection the client is away, whatever its last ESP packet was.
-                transport = tunnel.transport if tunnel.conn else edge_link.Transport.NONE
-                result.append(
-                    LiveSession(session, transport, tunnel.peer, tunnel.traffic, tunnel.quiet_since)
-                )
-        return result
+        return self.with_traffic(await self._sessions.live())
+
+    def with_traffic(self, sessions: Iterable[Session]) -> list[LiveSession]:
+        """Sessions with what the edge reported about them last."""
+        return [self._with_traffic(session) for session in sessions]
+
+    def _with_traffic(self, session: Session) -> LiveSession:
+        tunnel = self._tunnels.get(session.id)
+        if tunnel is None:
+            return LiveSession(session, edge_link.Transport.NONE, "", NO_TRAFFIC, session.last_seen)
+        # Without its connection the client is away, whatever its last ESP packet was.
+        transport = tunnel.transport if tunnel.conn else edge_link.Transport.NONE
+        return LiveSession(session, transport, tunnel.peer, tunnel.traffic, tunnel.quiet_since)
+
+    @property
+    def tunnels(self) -> Tunnels:
+        """Those that the edge holds, to be looked at."""
+        return self._tunnels
+
+    def transports(self) -> dict[str, int]:
+        """How many tunnels use which transport at this moment: "esp", "tls", "none" for clients that are away."""
+        counts = {transport.value: 0 for transport in edge_link.Transport}
+        for tunnel in self._tunnels:
+            counts[tunnel.transport.value if tunnel.conn else edge_link.Transport.NONE.value] += 1
+        return counts
 
     async def end_stale(self) -> list[int]:
-        """Cuts off sessions that another process (a command of the administrator) has ended."""
-        stale = await self._sessions.ended_elsewhere(self._tunnels)
+        """Cuts off sessions that have ended in the store alone, by another process or with an account."""
+        return await self._end_stale(look=True)
+
+    async def _end_stale(self, look: bool) -> list[int]:
+        stale = await self._sessions.ended_elsewhere(self._tunnels.numbers(), look=look)
         for session in stale:
             log.info("ended-elsewhere", session=session.id, user=session.user, cause=session.cause)
-            self._drop(session.id, _FAREWELLS.get(session.cause or EndCause.DISCONNECTED))
+            self._drop(session.id, session.cause)
         return [session.id for session in stale]
 
     async def end(self, session_id: int, cause: EndCause) -> bool:
         """Ends a session everywhere; False when there is none to end."""
+        return bool(await self.end_many([session_id], cause))
+
+    async def end_many(self, session_ids: Iterable[int], cause: EndCause) -> list[Session]:
+        """Ends sessions everywhere; those that there were. A store that fails now is told again later."""
+        numbers = list(session_ids)
+        async for number in self._in_turns(numbers):
+            self._tunnels.cut_off(number)  # however long the store takes
         try:
-            ended = await self._sessions.end(session_id, cause)
+            return await self._sessions.end_many(numbers, cause)
+        except BaseException:
+            self._unheard.update(dict.fromkeys(numbers, cause))
+            raise
         finally:
-            # Even when the store fails, the packets stop.
-            self._drop(session_id, _FAREWELLS.get(cause))
-        return ended is not None
+            async for number in self._in_turns(numbers):
+                self._drop(number, cause)
 
-    def _drop(self, session_id: int, fatal: edge_link.Fatal | None) -> None:
-        self._link.send(edge_link.CloseSession(session=session_id, fatal=fatal))
-        self._forget(session_id)
+    async def end_children(self, web_session: str, cause: EndCause = EndCause.PORTAL_ENDED) -> list[Session]:
+        """Ends what a web session has started."""
+        children = await self._sessions.of_parent(web_session)
+        return await self.end_many([child.id for child in children], cause)
 
-    def _forget(self, session_id: int) -> None:
-        tunnel = self._tunnels.pop(session_id, None)
-        if tunnel is not None:
-            self._tunnel_of_conn.pop(tunnel.conn, None)
-        if (timer := self._rekeys.pop(session_id, None)) is not None:
-            timer.cancel()
+    async def _in_turns(self, items: Sequence[T]) -> AsyncIterator[T]:
+        """The items, with the event loop's other tasks in between, and no faster than the edge listens."""
+        loop = asyncio.get_running_loop()
+        turn = loop.time()
+        for item in items:
+            if loop.time() - turn > TURN:
+                await self._pause()
+                turn = loop.time()
+            yield item
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(0)
+        with contextlib.suppress(OSError):  # the link's own reader sees that it is broken
+            await self._link.room()
+
+    def _drop(self, session_id: int, cause: EndCause | None) -> None:
+        self._link.send(edge_link.CloseSession(session=session_id, fatal=farewell(cause)))
+        self._tunnels.forget(session_id)
+        self._away.back(session_id)
 
     # -- what the edge says ------------------------------------------------------------------------
 
@@ -210,39 +248,26 @@ class GatewayService:
         """Brings edge and store together: the store says who may stay, the edge who is there."""
         stored = {session.id: session for session in await self._sessions.live()}
         now = self._clock()
-        self._spis = {spi for state in hello.sessions for spi in state.spis}
-        for state in hello.sessions:
+        self._tunnels.adopt_all(spi for state in hello.sessions for spi in state.spis)
+        async for state in self._in_turns(hello.sessions):
             session = stored.get(state.session)
             if session is not None and session.generation == state.generation and session.remaining(now):
-                self._adopt_session(session, state, now)
+                if state.conn:
+                    stored.pop(session.id)
+                self._tunnels.adopt(session, state)
                 continue
             # A newer generation in the store: its client was about to come back, and may.
             over = session is None or not session.remaining(now)
-            fatal = _FAREWELLS[EndCause.DISCONNECTED] if over else None
+            fatal = farewell(None) if over else None
             self._link.send(edge_link.CloseSession(session=state.session, fatal=fatal))
+        for session in stored.values():
+            self._away.left(session, now)
+        self._spawn(self._catch_up(), "follow after an adoption")
 
-    def _adopt_session(self, session: Session, state: edge_link.SessionState, now: float) -> None:
-        conversation = ServerConversation.in_tunnel() if state.conn else None
-        suite = self._settings.adopted_suite(session)
-        tunnel = Tunnel(session, conversation, state.conn, suite, self._link.send)
-        tunnel.transport, tunnel.peer, tunnel.traffic = state.transport, state.peer, state.traffic
-        tunnel.quiet_since = now - state.quiet
-        tunnel.spis = state.spis
-        tunnel.esp_answered = state.transport is edge_link.Transport.ESP
-        self._tunnels[session.id] = tunnel
-        if state.conn:
-            self._tunnel_of_conn[state.conn] = tunnel
-        self._link.send(
-            edge_link.SetRules(
-                session=session.id, revision=self._settings.revision, rules=self._settings.rules
-            )
-        )
-        self._link.send(
-            edge_link.SetDeadline(
-                session=session.id, remaining=session.remaining(now), idle=session.idle_seconds
-            )
-        )
-        self._schedule_rekey(tunnel)
+    async def _catch_up(self) -> None:
+        # Roles may have changed while nobody followed, and sessions ended while they were adopted.
+        await self.follow.catch_up()
+        await self.end_stale()
 
     def _on_link_lost(self) -> None:
         # The edge closes connections that have no session yet; their clients try again. The sessions it
@@ -250,8 +275,9 @@ class GatewayService:
         for connection in self._connections.values():
             connection.lost()
         self._connections.clear()
-        for session_id in list(self._tunnels):
-            self._forget(session_id)
+        for tunnel in self._tunnels:
+            self._away.left(tunnel.session, self._clock())
+        self._tunnels.forget_all()
 
     def _on_message(self, message: edge_link.FromEdge) -> None:
         try:
@@ -279,15 +305,26 @@ class GatewayService:
                     tunnel.esp_answered |= transport is edge_link.Transport.ESP
                     log.info("transport", session=session, transport=transport.value, peer=peer)
             case edge_link.RekeyWanted(session):
-                self._rekey(session, wanted=True)
+                self._tunnels.rekey(session, wanted=True)
             case edge_link.Stats(states, counters):
                 self._on_stats(states, counters)
             case edge_link.EdgeHello():
                 raise PeerError("the edge says hello twice")
 
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            await self._entrance.serve(connection)
+        finally:
+            if self._connections.get(connection.id) is connection:
+                del self._connections[connection.id]
+
+    async def _on_started(self, session: int) -> None:
+        self._away.back(session)
+        await self.follow.look_at(session)
+
     def _on_frame(self, message: edge_link.LinkFrame) -> None:
         frame = Frame(message.vendor, message.kind, message.body)
-        if (tunnel := self._tunnel_of_conn.get(message.conn)) is not None:
+        if (tunnel := self._tunnels.of_connection(message.conn)) is not None:
             try:
                 if tunnel.receive(frame):
                     self._spawn(self._log_out(tunnel.session), f"log-out of session {tunnel.session.id}")
@@ -304,25 +341,30 @@ class GatewayService:
     def _on_conn_closed(self, conn: int, cause: str) -> None:
         if (connection := self._connections.get(conn)) is not None:
             connection.lost()
-        if (tunnel := self._tunnel_of_conn.pop(conn, None)) is not None:
-            tunnel.disconnected()
+        if (tunnel := self._tunnels.disconnected(conn)) is not None:
+            self._away.left(tunnel.session, self._clock())
             log.info("client-away", session=tunnel.session.id, user=tunnel.session.user, cause=cause)
 
     def _on_session_ended(self, session_id: int, generation: int, cause: edge_link.EndCause) -> None:
         if cause is edge_link.EndCause.ORPHANED:  # the cookie stays good
             tunnel = self._tunnels.get(session_id)
             if tunnel is not None and tunnel.session.generation == generation:
-                self._forget(session_id)
+                self._tunnels.forget(session_id)
+                self._away.left(tunnel.session, self._clock())
             return
         # It may have ended while there was no link: then only the store knows of it.
-        work = self._end_generation(session_id, generation, _EDGE_CAUSES[cause])
+        work = self._end_generation(session_id, generation, cause_of(cause))
         self._spawn(work, f"end of session {session_id}")
 
     async def _end_generation(self, session_id: int, generation: int, cause: EndCause) -> None:
-        session = await self._sessions.find(session_id)
-        if session is not None and session.ended is None and session.generation == generation:
+        try:
+            session = await self._sessions.end_generation(session_id, generation, cause)
+        except ProblemError:
+            self._unheard_generations[session_id, generation] = cause
+            raise
+        if session is not None:
             log.info("session-over", session=session_id, user=session.user, cause=cause.value)
-            await self.end(session_id, cause)
+            self._drop(session_id, cause)
 
     def _on_stats(
         self, states: tuple[edge_link.SessionState, ...], counters: tuple[tuple[str, int], ...]
@@ -342,182 +384,19 @@ class GatewayService:
         if seen:
             self._spawn(self._sessions.note_activity(seen), "activity")
 
-    # -- from the first frame to the tunnel --------------------------------------------------------
 
-    async def _serve(self, connection: Connection) -> None:
-        try:
-            async with asyncio.timeout(SIGN_IN_PATIENCE):
-                await self._sign_in_and_open(connection)
-        except ConnectionLost:
-            log.info("client-left-during-sign-in", source=connection.source)
-        except PeerError as error:
-            log.warning("client-broke-protocol", source=connection.source, reason=str(error))
-            connection.close()
-        except TimeoutError:
-            log.info("sign-in-timed-out", source=connection.source)
-            connection.close()
-        except UsageError:
-            connection.close()
-            if not connection.logged_out:
-                raise
-            # It was our turn to speak when the client left: there was nobody to speak to.
-            log.info("client-left-during-sign-in", source=connection.source)
-        except Exception:
-            connection.close()
-            raise
-        finally:
-            if self._connections.get(connection.id) is connection:
-                del self._connections[connection.id]
+def _by_cause(ends: Iterable[tuple[int, EndCause]]) -> dict[EndCause, list[int]]:
+    found: dict[EndCause, list[int]] = {}
+    for number, cause in ends:
+        found.setdefault(cause, []).append(number)
+    return found
 
-    async def _sign_in_and_open(self, connection: Connection) -> None:
-        ready = await connection.next_event()
-        if not isinstance(ready, ClientReady):
-            raise PeerError(f"{type(ready).__name__} before the client introduced itself")
-        facts, terms = facts_of(connection, ready), self._settings.terms(ready.capabilities)
-        if ready.cookie is not None:
-            opened = await self._resume(connection, ready, facts, terms)
-        else:
-            opened = await self._open(connection, ready, facts, terms)
-        if opened is None:
-            connection.close()
-            return
-        entered = False
-        try:
-            entered = await self._enter(connection, opened, terms)
-        finally:
-            if connection.logged_out:
-                await self.end(opened.session.id, EndCause.LOGOUT)
-            elif ready.cookie is None and not entered:
-                # Nobody has the cookie of this session: it would only hold an address.
-                await self.end(opened.session.id, EndCause.ABANDONED)
 
-    async def _enter(self, connection: Connection, opened: Opened, terms: Terms) -> bool:
-        """Tells the client its cookie and, once it has acknowledged that, starts the tunnel.
-
-        False when it comes to no tunnel; the connection is closed then. Raises as `next_event` does.
-        """
-        session = opened.session
-        if connection.logged_out:  # while the store was busy with the session
-            connection.close()
-            return False
-        remaining = session.remaining(self._clock())
-        connection.conversation.signed_in(opened.cookie, remaining, session.idle_seconds)
-        connection.flush()
-        acknowledged = isinstance(await connection.next_event(), SignInAcknowledged)
-        current = self._tunnels.get(session.id)
-        # A client that came back a second time, and was faster then, keeps that connection.
-        overtaken = current is not None and current.session.generation > session.generation
-        if connection.logged_out or not acknowledged or overtaken:
-            connection.close()
-            return False
-        self._start_tunnel(connection, session, terms)
-        # A command may have ended the session while its client was acknowledging. From here on
-        # `end_stale` knows of it; what happened before is seen now.
-        stored = await self._sessions.find(session.id)
-        if stored is None or stored.ended is not None:
-            self._drop(session.id, _FAREWELLS[EndCause.DISCONNECTED])
-        return True
-
-    async def _open(
-        self, connection: Connection, ready: ClientReady, facts: ClientFacts, terms: Terms
-    ) -> Opened | None:
-        """A new session after a complete sign-in; None when the client was refused and told so."""
-        identity = await sign_in(connection, self._new_conversation(facts))
-        if identity is None:
-            return None
-        opened = await self._sessions.open(identity, facts, public_key=ready.public_key, suite=terms.suite)
-        if isinstance(opened, Refused):
-            connection.conversation.refuse(opened.text)
-            return None
-        return opened
-
-    async def _resume(
-        self, connection: Connection, ready: ClientReady, facts: ClientFacts, terms: Terms
-    ) -> Opened | None:
-        """The session of a cookie; None when the client was refused and told so."""
-        assert ready.cookie is not None
-        proof = Proof(connection.opened.exporter, ready.proof)
-        async with self._resumes:
-            outcome = await self._sessions.resume(
-                ready.cookie, facts, proof, connected=connection.since, suite=terms.suite
-            )
-        if not isinstance(outcome, Refusal):
-            return outcome
-        if outcome.reason is RefusalReason.COOKIE_REPLAYED and outcome.session is not None:
-            log.error("cookie-replayed", session=outcome.session.id, source=facts.source)
-            await self.end(outcome.session.id, EndCause.COOKIE_REPLAYED)
-            await self._sessions.note_replay(outcome, facts)
-        # Anything but a cookie back is a no; this failure is one the client reports as such. Why it is
-        # one is for the audit: a stranger learns nothing about a cookie.
-        connection.conversation.fail(FAILURE_COOKIE)
-        return None
-
-    def _start_tunnel(self, connection: Connection, session: Session, terms: Terms) -> None:
-        """Opens the session in the edge and configures its client, in the order that loses nothing:
-        keys before the client hears of them, the connection handed over before the first data."""
-        self._forget(session.id)
-        settings, wire = self._settings, connection.conversation
-        tunnel = Tunnel(session, wire, connection.id, terms.suite, self._link.send)
-        self._tunnels[session.id] = tunnel
-        self._tunnel_of_conn[connection.id] = tunnel
-        sa = self._new_sa(terms.suite) if terms.suite is not None else None
-        self._link.send(
-            edge_link.OpenSession(
-                session=session.id,
-                generation=session.generation,
-                address4=session.address4.packed if session.address4 else b"",
-                address6=session.address6.packed if session.address6 else b"",
-                mtu=settings.configuration.network.mtu,
-                remaining=session.remaining(self._clock()),
-                idle=session.idle_seconds,
-                fallback=settings.esp.fallback if settings.esp else 0,
-                revision=settings.revision,
-                rules=settings.rules,
-                esp_in=sa,
-                cross_family=terms.cross_family,
-            )
-        )
-        self._link.send(edge_link.Attach(conn=connection.id, session=session.id))
-        wire.configure(settings.tunnel_config(session, terms))
-        if sa is not None:
-            tunnel.offer_esp(sa)
-        wire.end_configuration()
-        tunnel.flush()
-        self._schedule_rekey(tunnel)
-        log.info(
-            "tunnel-open",
-            session=session.id,
-            user=session.user,
-            source=connection.source,
-            address4=str(session.address4 or ""),
-            address6=str(session.address6 or ""),
-            generation=session.generation,
-            suite=str(terms.suite or ""),
-        )
-
-    # -- keys --------------------------------------------------------------------------------------
-
-    def _schedule_rekey(self, tunnel: Tunnel) -> None:
-        if self._settings.esp is None:
-            return
-        if (timer := self._rekeys.pop(tunnel.session.id, None)) is not None:
-            timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._rekeys[tunnel.session.id] = loop.call_later(
-            self._settings.esp.rekey, self._rekey, tunnel.session.id
-        )
-
-    def _new_sa(self, suite: edge_link.Suite) -> edge_link.Sa:
-        sa = new_sa(suite, self._spis)
-        self._spis.add(sa.spi)
-        return sa
-
-    def _rekey(self, session_id: int, wanted: bool = False) -> None:
-        """New keys, unless the client has ESP switched off. wanted: the edge asked for them."""
-        tunnel = self._tunnels.get(session_id)
-        if tunnel is None or tunnel.suite is None:
-            return
-        if tunnel.conn and (tunnel.esp_answered or wanted):
-            tunnel.rekey(self._new_sa(tunnel.suite))
-            log.info("rekey", session=session_id, user=tunnel.session.user)
-        self._schedule_rekey(tunnel)
+async def guarded(work: Awaitable[object], name: str) -> None:
+    """One connection's mistake must not end the others."""
+    try:
+        await work
+    except ProblemError as error:
+        log.error("not-done", task=name, **error.problem.as_dict())
+    except Exception:
+        log.exception("internal-error", task=name)

@@ -15,6 +15,7 @@ from lockgate.model.prompt import (
     Prompt,
     RealmChoice,
     Refused,
+    RoleChoice,
     SessionChoice,
     SignedIn,
     TokenCode,
@@ -34,6 +35,7 @@ from lockgate.protocol.pulse.events import (
 )
 from lockgate.protocol.pulse.questions import SessionOffer
 from lockgate.protocol.pulse.server import ServerConversation
+from lockgate.protocol.secret import Secret
 from lockgate.server.gateway.connection import Connection
 
 log = structlog.get_logger("gateway")
@@ -74,14 +76,21 @@ def _ask(wire: ServerConversation, prompt: Prompt) -> None:
     match prompt:
         case Notice(text):
             wire.notify(text)
+        case RealmChoice(()):
+            wire.ask_realm_name()
         case RealmChoice(realms):
             wire.ask_realm(realms)
-        case Credentials(retry):
-            wire.ask_credentials(retry=retry)
+        case Credentials(retry, user_label, password_label):
+            wire.ask_credentials(retry=retry, user_label=user_label, password_label=password_label)
         case NewPassword():
             wire.ask_new_password()
         case TokenCode(text):
             wire.ask_token(text)
+        case RoleChoice(options):
+            # Clients have no question of that kind (if-t-tls.md, section 8.2): it is put as one for a code, of
+            # which openconnect shows the label and our own client the text.
+            offers = "; ".join(f"{number}: {', '.join(roles)}" for number, roles in enumerate(options, 1))
+            wire.ask_token(f"Choose by number. {offers}", password_label=f"Role ({offers}):")
         case SessionChoice(options):
             wire.ask_session([SessionOffer(o.id, o.address, int(o.started)) for o in options])
 
@@ -99,7 +108,20 @@ def _fields(prompt: Prompt, event: Event) -> Mapping[str, object]:
             return {"old": old, "new": new}
         case TokenCode(), TokenGiven(_, code):
             return {"code": code}
+        case RoleChoice(options), TokenGiven(_, code):
+            return {"roles": _role_index(options, code)}
         case SessionChoice(), SessionChosen(session):
             return {"session": session}
         case _:
             raise PeerError(f"{type(event).__name__} does not answer {type(prompt).__name__}")
+
+
+def _role_index(options: tuple[tuple[str, ...], ...], typed: Secret) -> str:
+    """Which option was typed, by its number or its names; "" for none of them."""
+    try:
+        text = typed.reveal_text().strip().casefold()
+    except ValueError:
+        return ""
+    known = {str(number): str(number - 1) for number in range(1, len(options) + 1)}
+    known |= {", ".join(roles).casefold(): str(index) for index, roles in enumerate(options)}
+    return known.get(text, "")

@@ -11,6 +11,7 @@ from lockgate.protocol.if_t import Frame
 from lockgate.protocol.pulse.events import EspKeysAnswered, LoggedOut
 from lockgate.protocol.pulse.server import ServerConversation
 from lockgate.protocol.secret import Secret
+from lockgate.server.in_force import Mapped, Rights
 
 ESP_SECRET_BYTES = 64  # esp.md, section 2.2: cipher key, then HMAC key or salt, rest unused
 LOWEST_SPI = 256  # RFC 4303, section 2.1: 0 .. 255 are reserved
@@ -35,7 +36,9 @@ def sa_of(spi: int, suite: edge_link.Suite, secret: Secret) -> edge_link.Sa:
 class Tunnel:
     """A session that the edge holds. `conn` is 0 while its client is away.
 
-    suite: what its ESP packets were opened with and all its keys are for; None without ESP.
+    suite:   what its ESP packets were opened with and all its keys are for; None without ESP.
+    rights:  what the edge was told last; None before it was told anything.
+    mapping: what its roles were given by; None where that is not known.
     """
 
     def __init__(
@@ -56,6 +59,9 @@ class Tunnel:
         self.spis: tuple[int, ...] = ()  # of packets from the client, newest first
         self.esp_answered = False  # the client takes part in ESP, so that a rekey makes sense
         self.suite = suite
+        self.rights: Rights | None = None
+        self.mapping: Mapped | None = None
+        self.away_since: float | None = None  # when its connection was lost; None while it has one
         self._send = send
 
     def offer_esp(self, sa: edge_link.Sa) -> None:
@@ -103,9 +109,9 @@ class Tunnel:
                 )
             )
 
-    def disconnected(self) -> None:
+    def disconnected(self, now: float) -> None:
         """The connection is gone; the session waits for its cookie."""
-        self.conn = 0
+        self.conn, self.away_since = 0, now
         self.conversation = None
         self.esp_answered = False
         self.peer = ""

@@ -1,6 +1,7 @@
 """Session life: opened for an Identity, resumed by cookie, ended once.
 
 `service`  `Sessions`: limits, deadlines, what a cookie is worth, audit
+`addresses`  which client addresses a profile gives; whether a client is where it was
 `cookie`   how a cookie is made and what of it is stored
 `proof`    what a session bound to a key asks for beside its cookie
 
@@ -9,6 +10,6 @@ edge as well (`server.gateway`).
 """
 
 from lockgate.server.sessions.proof import Proof
-from lockgate.server.sessions.service import Opened, Sessions
+from lockgate.server.sessions.service import Opened, Sessions, facts_of
 
-__all__ = ["Opened", "Proof", "Sessions"]
+__all__ = ["Opened", "Proof", "Sessions", "facts_of"]

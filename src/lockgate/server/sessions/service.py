@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lockgate.model.access_rule import Network
+from lockgate.model.decision import Reason
+from lockgate.model.facts import CertificateFacts, SignInFacts
 from lockgate.model.identity import Identity
+from lockgate.model.policy import Realm
 from lockgate.model.prompt import Refused, SessionOption
 from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
 from lockgate.protocol.edge_link import Suite
 from lockgate.protocol.secret import Secret
+from lockgate.server import launch_handles
 from lockgate.server.audit import Audit
-from lockgate.server.config.tree import Sessions as Settings
+from lockgate.server.decisions import Decisions
+from lockgate.server.in_force import InForce, admit
 from lockgate.server.sessions import proof as proofs
+from lockgate.server.sessions.addresses import pools_of, same_place
 from lockgate.server.sessions.cookie import new_cookie, new_session_id, stored_form
 from lockgate.server.sessions.proof import Proof
 from lockgate.server.store import Store
-from lockgate.server.store.interface import AuditEntry, NotOpened, Resumption, SessionDraft
+from lockgate.server.store.interface import AuditEntry, Grant, NotOpened, Resumption, SessionDraft
 
 # Activity comes in every few seconds and is written down this often; a crash forgets that much.
 FLUSH_INTERVAL = 30.0
 # An ended session's cookie is answered with the reason of its end this long; then it is unknown.
 KEEP_ENDED = 30 * 86400.0
 PRUNE_INTERVAL = 3600.0
+# Sessions that are changed or ended in one transaction: a tenth of a second or two that others wait.
+STEP = 250
 
 _REFUSALS = {
     NotOpened.TOO_MANY: "You have too many sessions. End one of them and sign in again.",
+    NotOpened.REALM_FULL: "As many people as are allowed are signed in. Try again later.",
     NotOpened.NO_ADDRESS: "The gateway has no client address left. Try again later.",
     NotOpened.USER_CHANGED: "The account has just been changed. Sign in again.",
+    NotOpened.PARENT_OVER: launch_handles.REFUSED.text,
 }
+_OUTDATED = Refused("policy-changed", "The configuration has just been changed. Sign in again.")
 
 _REASONS = {
     EndCause.IDLE: RefusalReason.IDLE,
@@ -54,13 +65,13 @@ class Sessions:
     def __init__(
         self,
         store: Store,
-        settings: Settings,
-        pools: Sequence[Network],
+        in_force: InForce,
         audit: Audit,
+        decisions: Decisions,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._records = store, store.sessions
-        self._settings, self._pools = settings, tuple(pools)
+        self._in_force, self._decisions = in_force, decisions
         self._audit, self._clock = audit, clock
         self._seen: dict[int, float] = {}  # activity that is not written down yet
         self._next_flush = clock() + FLUSH_INTERVAL
@@ -68,34 +79,65 @@ class Sessions:
         self._look = True  # another process has written and nobody has looked yet
 
     async def open(
-        self, identity: Identity, client: ClientFacts, *, public_key: bytes = b"", suite: Suite | None = None
+        self,
+        identity: Identity,
+        client: ClientFacts,
+        *,
+        public_key: bytes = b"",
+        suite: Suite | None = None,
+        parent: str | None = None,
+        before: Sequence[AuditEntry] = (),
     ) -> Opened | Refused:
-        """A session with an address of every IP version; committed when this returns.
+        """A session with an address of every IP version of its profile; committed when this returns.
 
         public_key: with one, the session is resumed only with proof of that key.
+        parent: web session that asks for it and ends it.
+        before: lines that lead to this one, for the audit whatever the answer is.
         """
         now, cookie = self._clock(), new_cookie()
         cookie_hash = stored_form(cookie)
         assert cookie_hash is not None
+        policy, rights = self._in_force.policy, self._in_force.rights(identity.roles)
+        realm, options = policy.realms.get(identity.realm), rights.effective.session
+        if realm is None:
+            for entry in before:
+                await self._audit.write(entry)
+            return _OUTDATED
         draft = SessionDraft(
             id=new_session_id(),
             cookie_hash=cookie_hash,
             identity=identity,
             client=client,
             now=now,
-            expires=now + self._settings.length_seconds,
-            idle_seconds=self._settings.idle_seconds,
+            expires=now + options.length_seconds,
+            idle_seconds=options.idle_seconds,
+            heartbeat_seconds=options.heartbeat_timeout_seconds,
             public_key=public_key,
             suite=suite,
+            parent=parent,
         )
 
         def note(session: Session) -> AuditEntry:
             return self._about("session-open", session, text=_addresses(session))
 
-        result = await self._records.open(draft, self._pools, self._settings.max_per_user, note)
+        result = await self._records.open(
+            draft,
+            pools_of(rights.effective.profile.addresses, policy.pools),
+            realm.max_sessions_per_user,
+            note,
+            max_in_realm=realm.max_users or None,
+            before=before,
+        )
+        for entry in before:
+            self._audit.log(entry)
         if isinstance(result, NotOpened):
             await self._audit.record(
-                "session-open", ok=False, reason=result.value, user=identity.user, source=client.source
+                "session-open",
+                ok=False,
+                reason=result.value,
+                user=identity.user,
+                source=client.source,
+                log="user",
             )
             return Refused(result.value, _REFUSALS[result])
         self._audit.log(note(result))
@@ -118,9 +160,11 @@ class Sessions:
         *,
         connected: float,
         suite: Suite | None = None,
+        certificate: CertificateFacts | None = None,
     ) -> Opened | Refusal:
         """The next generation of the session a cookie names; checked, made and committed in one step.
 
+        Its roles are those that its user would have now, from there; without any the session stays where it is.
         A session that is bound to a key gets a new cookie each time. It lies in the store before anybody
         hears of it, and the one shown stays good until the new one is: an answer may be lost. Neither
         waits for the disk, so a power failure of the gateway may bring back the state before.
@@ -131,9 +175,14 @@ class Sessions:
         cookie_hash, fresh = stored_form(cookie), new_cookie()
         next_hash = stored_form(fresh)
         assert next_hash is not None
+        decided: list[_Readmission] = []
 
-        def judge(session: Session) -> RefusalReason | None:
-            return self._judge(session) or proofs.judge(session, cookie, proof)
+        def judge(session: Session) -> RefusalReason | Grant | None:
+            reason = self._judge(session) or proofs.judge(session, cookie, proof)
+            if reason is not None:
+                return reason
+            decided.append(readmission := self._readmit(session, client, certificate))
+            return readmission.refusal or readmission.grant
 
         def note(session: Session) -> AuditEntry:
             return self._about("session-resume", session)
@@ -143,6 +192,8 @@ class Sessions:
         else:
             resumption = Resumption(cookie_hash, next_hash, client, connected, suite, self._clock())
             result = await self._records.resume(resumption, judge, note)
+        for each in decided:
+            each.record(self._decisions, "resume")
         if isinstance(result, Session):
             self._audit.log(note(result))
             return Opened(result, fresh if result.bound else cookie)
@@ -150,42 +201,167 @@ class Sessions:
             await self._note_refusal("session-resume", result, client)
         return result
 
+    def _readmit(
+        self, session: Session, client: ClientFacts, certificate: CertificateFacts | None
+    ) -> _Readmission:
+        """What the session is worth now, for a client that comes back from there."""
+        known = facts_of(session)
+        facts = replace(
+            known,
+            source=client.source,
+            user_agent=client.user_agent,
+            host_name=client.host_name,
+            certificate=certificate,
+        )
+        # Asked before the decision: this is a thread of the store, and another revision may come meanwhile.
+        revision = self._in_force.revision
+        roles, reasons = self._roles(session, facts)
+        refusal: RefusalReason | None = None
+        grant = self.grant_of(session, roles, facts, revision)
+        options = self._in_force.rights(roles).effective
+        if not roles or not options.vpn:
+            refusal = RefusalReason.NOT_ALLOWED
+        elif not same_place(options.session, known.source, client.source):
+            refusal = RefusalReason.ROAMING
+        elif grant is not None and grant.expires <= self._clock():
+            refusal = RefusalReason.EXPIRED
+        return _Readmission(session, facts, roles, revision, reasons, refusal, grant)
+
+    def _roles(
+        self, session: Session, facts: SignInFacts, *, explain: bool = True
+    ) -> tuple[tuple[str, ...], tuple[Reason, ...]]:
+        verdict, decision = admit(
+            self._in_force.policy, "users", facts, self._clock(), session.chosen, explain=explain
+        )
+        return (() if decision is None else decision.roles), verdict.reasons
+
+    def remap(self, session: Session, facts: SignInFacts) -> tuple[str, ...]:
+        """The roles that its user has now, with these facts. The decision is recorded if it changes them."""
+        roles, _ = self._roles(session, facts, explain=False)
+        if roles != session.roles:
+            roles, reasons = self._roles(session, facts)
+            self._decisions.note(
+                "re-evaluation",
+                facts,
+                roles,
+                bool(roles),
+                self._in_force.revision,
+                reasons,
+                session=session.id,
+            )
+        return roles
+
+    def grant_of(
+        self, session: Session, roles: tuple[str, ...], facts: SignInFacts, revision: int | None = None
+    ) -> Grant | None:
+        """What differs from what the session has; None when nothing does. revision: that gave the roles, where
+        it is not the present one."""
+        options = self._in_force.rights(roles).effective.session
+        grant = Grant(
+            roles=roles,
+            revision=self._in_force.revision if revision is None else revision,
+            expires=session.started + options.length_seconds,
+            idle_seconds=options.idle_seconds,
+            heartbeat_seconds=options.heartbeat_timeout_seconds,
+            facts=None if facts == session.facts else facts,
+        )
+        had = Grant(
+            session.roles, grant.revision, session.expires, session.idle_seconds, session.heartbeat_seconds
+        )
+        return None if grant == had else grant
+
+    async def regrant(self, grants: Mapping[int, Grant], reason: str) -> list[Session]:
+        """Gives sessions other roles, limits and facts; those that are still live, as they are now."""
+        if not grants:
+            return []
+
+        def note(session: Session) -> AuditEntry:
+            return self._audit.entry(
+                "session-change",
+                ok=True,
+                reason=reason,
+                user=session.user,
+                source=session.client.source,
+                session=session.id,
+                text=", ".join(session.roles),
+                log="user",
+                revision=session.revision,
+            )
+
+        changed: list[Session] = []
+        listed = list(grants.items())
+        for start in range(0, len(listed), STEP):
+            done = await self._records.update_many(dict(listed[start : start + STEP]), note)
+            await self._log_all(done, note)
+            changed += done
+        return changed
+
     async def note_replay(self, refusal: Refusal, client: ClientFacts) -> None:
         """Raises the alarm: two parties follow one session, and one of them is not its user."""
         await self._note_refusal("cookie-replayed", refusal, client)
 
     async def end(self, session_id: int, cause: EndCause) -> Session | None:
         """Ends a session and puts its addresses into quarantine; None when that had happened before."""
-        now = self._clock()
-        free_at = now + self._settings.address_quarantine_seconds
-        session = await self._records.end(session_id, cause, now, free_at)
-        self._seen.pop(session_id, None)
-        if session is not None:
-            await self._audit.record(
-                "session-end",
-                ok=True,
-                reason=cause.value,
-                user=session.user,
-                source=session.client.source,
-                session=session.id,
-            )
-        return session
+        ended = await self.end_many([session_id], cause)
+        return ended[0] if ended else None
 
-    async def at_limit(self, user: str) -> tuple[SessionOption, ...]:
+    async def end_generation(self, session_id: int, generation: int, cause: EndCause) -> Session | None:
+        """`end`, unless the session has gone on to another generation."""
+        now = self._clock()
+        free_at = now + self._in_force.tree.network.address_quarantine_seconds
+
+        def note(session: Session) -> AuditEntry:
+            return self._about("session-end", session, reason=cause.value, revision=self._in_force.revision)
+
+        ended = await self._records.end(session_id, cause, now, free_at, note, generation=generation)
+        if ended is not None:
+            self._seen.pop(session_id, None)
+            self._audit.log(note(ended))
+        return ended
+
+    async def end_many(self, session_ids: Iterable[int], cause: EndCause) -> list[Session]:
+        """Ends sessions; those that had not ended before."""
+        now, wanted = self._clock(), list(session_ids)
+        free_at = now + self._in_force.tree.network.address_quarantine_seconds
+
+        def note(session: Session) -> AuditEntry:
+            return self._about("session-end", session, reason=cause.value, revision=self._in_force.revision)
+
+        ended: list[Session] = []
+        for start in range(0, len(wanted), STEP):
+            numbers = wanted[start : start + STEP]
+            done = await self._records.end_many(numbers, cause, now, free_at, note)
+            for number in numbers:
+                self._seen.pop(number, None)
+            await self._log_all(done, note)
+            ended += done
+        return ended
+
+    async def _log_all(self, sessions: Sequence[Session], note: Callable[[Session], AuditEntry]) -> None:
+        for position, session in enumerate(sessions, 1):
+            self._audit.log(note(session))
+            if position % 50 == 0:  # a line takes a twentieth of a millisecond
+                await asyncio.sleep(0)
+
+    async def at_limit(self, server: str, user: str, realm: Realm) -> tuple[SessionOption, ...]:
         """The user's own sessions, oldest first, when no further one is allowed; else nothing."""
         now = self._clock()
-        if await self._records.count(user, now) < self._settings.max_per_user:
+        if await self._records.count(server, user, now) < realm.max_sessions_per_user:
             return ()
-        live = [session for session in await self._records.live(user) if session.expires > now]
+        live = [each for each in await self._records.live(user, server) if each.expires > now]
         return tuple(SessionOption(str(each.id), each.client.source, each.started) for each in live)
 
     async def find(self, session_id: int) -> Session | None:
         """A session by its number, also an ended one."""
         return await self._records.find(session_id)
 
-    async def live(self) -> list[Session]:
-        """All that have not ended, oldest first."""
-        return await self._records.live()
+    async def live(self, user: str | None = None, server: str | None = None) -> list[Session]:
+        """All that have not ended, or those of one user, oldest first."""
+        return await self._records.live(user, server)
+
+    async def of_parent(self, web_session: str) -> list[Session]:
+        """Live sessions that a web session has started."""
+        return await self._records.of_parent(web_session)
 
     async def note_activity(self, seen: Mapping[int, float]) -> None:
         """When sessions were last used. Cheap: counts at once, and is written down now and then."""
@@ -217,9 +393,17 @@ class Sessions:
         due = [(session, self._deadline_passed(session)) for session in await self._records.due(now)]
         return [(session, cause) for session, cause in due if cause is not None]
 
-    async def ended_elsewhere(self, known: Iterable[int]) -> list[Session]:
-        """Those of `known` that another process has ended. One number is read when nobody wrote."""
-        self._look = await self._store.changed_elsewhere() or self._look
+    async def orphans(self) -> list[int]:
+        """Those whose web session is over. Whoever ends that one ends them too, unless the store failed or the
+        process died in between."""
+        return await self._records.orphans()
+
+    async def ended_elsewhere(self, known: Iterable[int], *, look: bool = False) -> list[Session]:
+        """Those of `known` that have ended without `end`. One number is read when no other process wrote.
+
+        look: this process has written, for example an account.
+        """
+        self._look = await self._store.changed_elsewhere() or self._look or look
         if not self._look:
             return []
         ended = await self._records.ended_among(known)
@@ -250,12 +434,63 @@ class Sessions:
             user=session.user if session else "",
             source=client.source,
             session=session.id if session else None,
+            log="user",
         )
 
-    def _about(self, event: str, session: Session, text: str = "") -> AuditEntry:
+    def _about(
+        self, event: str, session: Session, *, reason: str = "", text: str = "", revision: int | None = None
+    ) -> AuditEntry:
         return self._audit.entry(
-            event, ok=True, user=session.user, source=session.client.source, session=session.id, text=text
+            event,
+            ok=True,
+            reason=reason,
+            user=session.user,
+            source=session.client.source,
+            session=session.id,
+            text=text,
+            log="user",
+            revision=session.revision if revision is None else revision,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Readmission:
+    """A decision about a session that goes on, or does not."""
+
+    session: Session
+    facts: SignInFacts
+    roles: tuple[str, ...]
+    revision: int
+    reasons: tuple[Reason, ...]
+    refusal: RefusalReason | None
+    grant: Grant | None
+
+    def record(self, decisions: Decisions, kind: str) -> None:
+        decisions.note(
+            kind,
+            self.facts,
+            self.roles,
+            self.refusal is None,
+            self.revision,
+            self.reasons,
+            session=self.session.id,
+        )
+
+
+def facts_of(session: Session) -> SignInFacts:
+    """What is known about the user of a session; of an earlier release's little more than the name."""
+    if session.facts is not None:
+        return session.facts
+    client = session.client
+    return SignInFacts(
+        user=session.user,
+        server=session.server,
+        realm=session.realm,
+        source=client.source,
+        user_agent=client.user_agent,
+        host_name=client.host_name,
+        time=session.started,
+    )
 
 
 def _addresses(session: Session) -> str:

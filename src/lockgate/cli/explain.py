@@ -1,0 +1,157 @@
+"""`lockgate explain` and `lockgate whatif`: why somebody may reach something, and who a draft would affect."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lockgate.cli.gateway_option import dir_option
+from lockgate.cli.output import Command, examples, json_option, print_json, show_problem
+from lockgate.cli.rest import Rest
+from lockgate.model.problem import ProblemError
+
+_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_SPAN = re.compile(r"([0-9]{1,4})([mhdw])", re.ASCII)
+_MARKS = {"loses": "-", "gains": "+", "differs": "~"}
+
+
+class _Target(click.ParamType):
+    """NAME, ADDRESS, NAME:PORT, [IPV6]:PORT; an IPv6 address without brackets has no port."""
+
+    name = "target"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int | None]:
+        text = str(value)
+        host, port = text, ""
+        if text.startswith("["):
+            host, _, rest = text[1:].partition("]")
+            if rest and not rest.startswith(":"):
+                self.fail(f"{text!r}: only a port follows the brackets", param, ctx)
+            port = rest[1:]
+        elif text.count(":") == 1:
+            host, _, port = text.partition(":")
+        if not host:
+            self.fail(f"{text!r} names no target", param, ctx)
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+            self.fail(f"{port!r} is no port", param, ctx)
+        return host, int(port) if port else None
+
+
+class _Span(click.ParamType):
+    """A time such as 90m, 12h, 7d, 4w; in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = _SPAN.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r} is not a time such as 90m, 12h, 7d or 4w", param, ctx)
+        return int(found.group(1)) * _UNITS[found.group(2)]
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "lockgate explain --dir D --user alice --to 10.77.0.80:443",
+        "lockgate explain --dir D --user alice --from 198.51.100.7 --to wiki.example.com:443 --json",
+        "lockgate explain --dir D --user alice",
+    ),
+)
+@dir_option
+@click.option("--user", required=True, help="Name of the user.")
+@click.option("--server", help="Auth server of the user, where several know the name.")
+@click.option("--device", help="Host name or user agent of one of the user's clients.")
+@click.option("--from", "source", metavar="ADDRESS", help="Judge a sign-in from there.")
+@click.option(
+    "--to",
+    "target",
+    type=_Target(),
+    metavar="TARGET[:PORT]",
+    help="Address, DNS name or bookmark; without it the sign-in alone is judged.",
+)
+@click.option("--protocol", default="tcp", show_default=True, help="tcp, udp, icmp or a protocol number.")
+@json_option
+@click.pass_context
+def explain(
+    ctx: click.Context,
+    path: Path,
+    user: str,
+    server: str | None,
+    device: str | None,
+    source: str | None,
+    target: tuple[str, int | None] | None,
+    protocol: str,
+    as_json: bool,
+) -> None:
+    """Say whether a user may sign in and reach something, and what decided: realm, rules, roles, policy.
+
+    Judged are the roles of the user's newest session; without one, or with --from, those of a sign-in at
+    this moment. Exit status 0 is allowed, 1 denied, 2 a question that cannot be answered.
+    """
+    query = {
+        "user": user,
+        "server": server,
+        "device": device,
+        "source": source,
+        "target": None if target is None else target[0],
+        "port": None if target is None else target[1],
+        "protocol": protocol,
+    }
+    try:
+        answer = Rest(path).get("/explain", query)
+    except ProblemError as error:
+        show_problem(error.problem, as_json=as_json)
+        ctx.exit(2)
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"{answer['question']}, revision {answer['revision']}")
+        for reason in answer["reasons"]:
+            mark = {True: "yes", False: "no", None: ""}[reason["ok"]]
+            where = f"  [{reason['path']}]" if reason["path"] else ""
+            click.echo(f"{mark:<4}{reason['text']}{where}")
+    ctx.exit(0 if answer["allow"] else 1)
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "lockgate whatif DRAFT --dir D --since 7d",
+        "lockgate whatif --revision 12 --dir D --json",
+    ),
+)
+@click.argument("draft", required=False)
+@dir_option
+@click.option("--revision", type=click.IntRange(1), help="Judge a revision instead of a draft.")
+@click.option(
+    "--since", type=_Span(), default="7d", show_default=True, help="How far back decisions are made again."
+)
+@json_option
+def whatif(path: Path, draft: str | None, revision: int | None, since: int, as_json: bool) -> None:
+    """Make recorded decisions again under a DRAFT, and list who would gain and lose what."""
+    if (draft is None) == (revision is None):
+        raise click.UsageError("Name a draft (see `lockgate config drafts`), or give --revision.")
+    body: dict[str, Any] = {"seconds": since}
+    body |= {"draft": draft} if draft is not None else {"revision": revision}
+    report = Rest(path).post("/what-if", body)
+    if as_json:
+        print_json(report)
+        return
+    click.echo(
+        f"{report['replayed']} decisions about {report['people']} people, {len(report['affected'])} affected"
+    )
+    for kind, count in sorted(report["counts"].items()):
+        click.echo(f"  {kind}: {count}")
+    for person in report["affected"]:
+        click.echo(f"{person['user']} ({person['server']}), {person['decisions']} decisions")
+        for kind, mark in _MARKS.items():
+            for change in person[kind]:
+                click.echo(f"  {mark} {change['text']}")
+    if not report["complete"]:
+        sys.stderr.write("warning: some rule sets differ in too many places; there may be more\n")

@@ -1,0 +1,245 @@
+"""From the first frame of a connection to its tunnel: sign-in, launch handle or cookie, then the session.
+
+A session that is opened here is ended here when its client never gets to its tunnel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from lockgate.model.facts import CertificateFacts
+from lockgate.model.identity import Identity
+from lockgate.model.prompt import Refused
+from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
+from lockgate.protocol.errors import PeerError, UsageError
+from lockgate.protocol.pulse.events import ClientReady, SignInAcknowledged
+from lockgate.server.auth.certificates import Authorities
+from lockgate.server.auth.request import SignInRequest
+from lockgate.server.auth.service import SignIns
+from lockgate.server.gateway.connection import Connection, ConnectionLost
+from lockgate.server.gateway.sign_in import facts_of, sign_in
+from lockgate.server.gateway.terms import suite_of, terms_of
+from lockgate.server.gateway.tunnels import Tunnels
+from lockgate.server.in_force import InForce
+from lockgate.server.launch_handles import LaunchHandles
+from lockgate.server.sessions import Opened, Proof, Sessions
+from lockgate.server.store.interface import AuditEntry
+
+log = structlog.get_logger("gateway")
+
+# Cookies looked up at a time. Anybody may send one; the store must stay free for those who are signed in.
+MAX_RESUMES = 64
+SIGN_IN_PATIENCE = 180.0  # seconds for a person to answer everything; the edge has the same limit
+
+# if-t-tls.md, section 8.8; any code but 0x0d and 0x0e is shown as a number.
+FAILURE_COOKIE = 0x10
+
+
+class Entrance:
+    """Serves connections one by one; holds none of them."""
+
+    def __init__(
+        self,
+        *,
+        in_force: InForce,
+        sessions: Sessions,
+        sign_ins: SignIns,
+        launches: LaunchHandles,
+        tunnels: Tunnels,
+        authorities: Authorities,
+        end: Callable[[int, EndCause], Awaitable[object]],
+        drop: Callable[[int, EndCause | None], None],
+        started: Callable[[int], Awaitable[object]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """end: ends a session everywhere. drop: takes one that is over out of the edge. started: a tunnel
+        was started, and what it was decided by may have changed meanwhile."""
+        self._in_force, self._sessions = in_force, sessions
+        self._sign_ins, self._launches, self._tunnels = sign_ins, launches, tunnels
+        self._authorities = authorities
+        self._end, self._drop, self._started, self._clock = end, drop, started, clock
+        self._resumes = asyncio.Semaphore(MAX_RESUMES)
+
+    async def serve(self, connection: Connection) -> None:
+        """Until the connection has a tunnel or is closed."""
+        try:
+            async with asyncio.timeout(SIGN_IN_PATIENCE):
+                await self._sign_in_and_open(connection)
+        except ConnectionLost:
+            log.info("client-left-during-sign-in", source=connection.source)
+        except PeerError as error:
+            log.warning("client-broke-protocol", source=connection.source, reason=str(error))
+            connection.close()
+        except TimeoutError:
+            log.info("sign-in-timed-out", source=connection.source)
+            connection.close()
+        except UsageError:
+            connection.close()
+            if not connection.logged_out:
+                raise
+            # It was our turn to speak when the client left: there was nobody to speak to.
+            log.info("client-left-during-sign-in", source=connection.source)
+        except Exception:
+            connection.close()
+            raise
+
+    async def _sign_in_and_open(self, connection: Connection) -> None:
+        ready = await connection.next_event()
+        if not isinstance(ready, ClientReady):
+            raise PeerError(f"{type(ready).__name__} before the client introduced itself")
+        facts = facts_of(connection, ready)
+        certificate = await self._authorities.judge(connection.opened.client_certificates, facts.source)
+        if ready.cookie is not None:
+            opened = await self._resume(connection, ready, facts, certificate)
+        else:
+            opened = await self._open(connection, ready, facts, certificate)
+        if opened is None:
+            connection.close()
+            return
+        entered = False
+        try:
+            entered = await self._enter(connection, opened, ready)
+        finally:
+            if connection.logged_out:
+                await self._end(opened.session.id, EndCause.LOGOUT)
+            elif ready.cookie is None and not entered:
+                # Nobody has the cookie of this session: it would only hold an address.
+                await self._end(opened.session.id, EndCause.ABANDONED)
+
+    async def _open(
+        self,
+        connection: Connection,
+        ready: ClientReady,
+        facts: ClientFacts,
+        certificate: CertificateFacts | None,
+    ) -> Opened | None:
+        """A new session after a complete sign-in; None when the client was refused and told so."""
+        request = SignInRequest(
+            audience="users",
+            host=connection.opened.host,
+            path=connection.opened.path,
+            client=facts,
+            certificate=certificate,
+            kind="tunnel",
+        )
+        parent: str | None = None
+        unwritten: Sequence[AuditEntry] = ()
+        if ready.handle is not None:
+            launched = await self._launch(ready, request)
+            if isinstance(launched, Refused):
+                connection.conversation.refuse(launched.text)
+                return None
+            identity: Identity | None
+            identity, parent = launched
+        else:
+            conversation = self._sign_ins.conversation(request, opens_session=True)
+            identity = await sign_in(connection, conversation)
+            unwritten = conversation.unwritten
+        if identity is None:
+            return None
+        terms = terms_of(
+            self._in_force.tree.esp, self._in_force.rights(identity.roles).effective, ready.capabilities
+        )
+        opened = await self._sessions.open(
+            identity,
+            facts,
+            public_key=ready.public_key,
+            suite=terms.suite,
+            parent=parent,
+            before=unwritten,
+        )
+        if isinstance(opened, Refused):
+            connection.conversation.refuse(opened.text)
+            return None
+        return opened
+
+    async def _launch(self, ready: ClientReady, request: SignInRequest) -> tuple[Identity, str] | Refused:
+        """Whoever signed in to the portal, whose Start made the handle; and that web session."""
+        assert ready.handle is not None
+        redeemed = await self._launches.redeem(
+            ready.handle, host=request.host, path=request.path, source=request.client.source
+        )
+        if isinstance(redeemed, Refused):
+            return redeemed
+        outcome = await self._sign_ins.go_on(redeemed, request)
+        return outcome if isinstance(outcome, Refused) else (outcome.identity, redeemed.id)
+
+    async def _resume(
+        self,
+        connection: Connection,
+        ready: ClientReady,
+        facts: ClientFacts,
+        certificate: CertificateFacts | None,
+    ) -> Opened | None:
+        """The session of a cookie; None when the client was refused and told so."""
+        assert ready.cookie is not None
+        proof = Proof(connection.opened.exporter, ready.proof)
+        async with self._resumes:
+            outcome = await self._sessions.resume(
+                ready.cookie,
+                facts,
+                proof,
+                connected=connection.since,
+                suite=suite_of(self._in_force.tree.esp, ready.capabilities),
+                certificate=certificate,
+            )
+        if not isinstance(outcome, Refusal):
+            return outcome
+        if outcome.reason is RefusalReason.COOKIE_REPLAYED and outcome.session is not None:
+            log.error("cookie-replayed", session=outcome.session.id, source=facts.source)
+            await self._end(outcome.session.id, EndCause.COOKIE_REPLAYED)
+            await self._sessions.note_replay(outcome, facts)
+        # Anything but a cookie back is a no; this failure is one the client reports as such. Why it is
+        # one is for the audit: a stranger learns nothing about a cookie.
+        connection.conversation.fail(FAILURE_COOKIE)
+        return None
+
+    async def _enter(self, connection: Connection, opened: Opened, ready: ClientReady) -> bool:
+        """Tells the client its cookie and, once it has acknowledged that, starts the tunnel.
+
+        False when it comes to no tunnel; the connection is closed then. Raises as `next_event` does.
+        """
+        session = opened.session
+        if connection.logged_out:  # while the store was busy with the session
+            connection.close()
+            return False
+        remaining = session.remaining(self._clock())
+        connection.conversation.signed_in(opened.cookie, remaining, session.idle_seconds)
+        connection.flush()
+        acknowledged = isinstance(await connection.next_event(), SignInAcknowledged)
+        current = self._tunnels.get(session.id)
+        # A client that came back a second time, and was faster then, keeps that connection.
+        overtaken = current is not None and current.session.generation > session.generation
+        if connection.logged_out or not acknowledged or overtaken:
+            connection.close()
+            return False
+        await self._start(connection, session, ready)
+        return True
+
+    async def _start(self, connection: Connection, session: Session, ready: ClientReady) -> None:
+        rights = self._in_force.rights(session.roles)
+        terms = terms_of(self._in_force.tree.esp, rights.effective, ready.capabilities)
+        tunnel = self._tunnels.start(connection, session, rights, terms)
+        if session.revision != self._in_force.revision:
+            tunnel.mapping = None  # decided by an earlier revision
+        try:
+            # Before anything is waited for: what an earlier revision gave may be gone.
+            await self._started(session.id)
+            # A command may have ended the session while its client was acknowledging. From here on
+            # `end_stale` knows of it; what happened before is seen now.
+            stored = await self._sessions.find(session.id)
+        except BaseException:
+            # Who cannot find out says no. The session is there for the next try.
+            if self._tunnels.get(session.id) is tunnel:
+                self._drop(session.id, EndCause.ABANDONED)
+            raise
+        if stored is None or stored.ended is not None:
+            self._drop(session.id, stored.cause if stored is not None else None)
+        elif stored.generation == session.generation and stored.facts != tunnel.session.facts:
+            # Its user was given other groups while the client was acknowledging.
+            tunnel.session, tunnel.mapping = stored, None
+            await self._started(session.id)

@@ -1,0 +1,49 @@
+"""Addresses of sessions: which ones a profile gives, and whether a client that comes back is in the same place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address, ip_network
+
+from lockgate.model.access_rule import Address, Network
+from lockgate.model.access_rule import AddressRange as AddressRange
+from lockgate.model.policy import SessionOptions
+
+Pool = Network | AddressRange
+
+
+def pools_of(wanted: Sequence[Pool], networks: Iterable[Network]) -> tuple[Pool, ...]:
+    """Where a session's addresses come from: what its profile says, as far as the client networks have it."""
+    all_networks = tuple(networks)
+    if not wanted:
+        return all_networks
+    return tuple(pool for pool in wanted if any(_inside(pool, network) for network in all_networks))
+
+
+def _inside(pool: Pool, network: Network) -> bool:
+    if isinstance(pool, AddressRange):
+        return pool.first in network and pool.last in network
+    return pool.network_address in network and pool.broadcast_address in network
+
+
+def same_place(options: SessionOptions, before: str, now: str) -> bool:
+    """Whether roaming lets a session go on at `now` that was at `before`; both are addresses as text."""
+    if options.roaming == "enabled":
+        return True
+    try:
+        old, new = _plain(before), _plain(now)
+    except ValueError:
+        return False
+    if old.version != new.version:
+        return False
+    if options.roaming == "disabled":
+        return old == new
+    prefix = options.roaming_prefix4 if old.version == 4 else options.roaming_prefix6
+    return new in ip_network((old.packed, prefix), strict=False)
+
+
+def _plain(text: str) -> Address:
+    """An IPv4 address in IPv6 form is that IPv4 address."""
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if address.version == 6 else None
+    return address if mapped is None else mapped
