@@ -1,0 +1,74 @@
+"""Events, user access, admin access: filter, pages, export, and whether the record is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.responses import Response
+
+from lockgate.server.web.console.ask import Ask, Handler, with_query
+from lockgate.server.web.console.rest import PREFIX, rest
+
+PAGE_SIZE = 100
+IDS = {"events": "log-events", "user-access": "log-user", "admin-access": "log-admin"}
+FORMATS = (("csv", "CSV"), ("jsonl", "JSON lines"), ("syslog", "Syslog"))
+
+
+def _time(text: str) -> float | None:
+    """A time as a browser's field gives it, UTC; None for none."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def of(name: str, handler: Callable[[Ask, str], Awaitable[Response]]) -> Handler:
+    """The handler of one of the three logs."""
+
+    async def answer(ask: Ask) -> Response:
+        return await handler(ask, name)
+
+    return answer
+
+
+async def show(ask: Ask, name: str, verified: Any = None) -> Response:
+    """GET: lines, newest first."""
+    wanted = {
+        "text": ask.query("q")[:200],
+        "user": ask.query("user")[:200],
+        "source": ask.query("source")[:64],
+        "event": ask.query("event")[:64],
+        "outcome": ask.query("outcome") if ask.query("outcome") in ("ok", "failed") else "",
+        "since": _time(ask.query("since")),
+        "until": _time(ask.query("until")),
+    }
+    before = ask.number("before", 1, 1 << 60, 0) or None
+    found = await rest(ask, "GET", f"logs/{name}", query={**wanted, "limit": PAGE_SIZE, "before": before})
+    given = urlencode({key: value for key, value in wanted.items() if value not in ("", None)})
+    return await ask.page(
+        "logs.html",
+        IDS[name],
+        name=name,
+        entries=found["entries"],
+        wanted=wanted,
+        since=ask.query("since"),
+        until=ask.query("until"),
+        filtered=bool(given),
+        following=with_query(ask.request, before=str(found["following"])) if found["following"] else "",
+        first=with_query(ask.request, before="") if before else "",
+        exports=[
+            (text, f"{PREFIX}logs/{name}/export?{urlencode({'format': key})}{'&' + given if given else ''}")
+            for key, text in FORMATS
+        ],
+        verified=verified,
+        live=bool(ask.query("live")) and not before,
+        live_url=with_query(ask.request, live="" if ask.query("live") else "1", before=""),
+    )
+
+
+async def verify(ask: Ask, name: str) -> Response:
+    """POST: looks whether any line was changed, removed or moved."""
+    return await show(ask, name, await rest(ask, "POST", "audit/verify"))
