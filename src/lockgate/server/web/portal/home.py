@@ -1,0 +1,284 @@
+"""What somebody who is signed in to the portal sees and can do."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from lockgate.model.problem import ProblemError
+from lockgate.model.prompt import NewPassword
+from lockgate.model.session import EndCause, Session
+from lockgate.protocol.errors import UsageError
+from lockgate.protocol.launch_url import MAX_NAME, LaunchUrl, format_launch_url
+from lockgate.protocol.preconfig import serialize
+from lockgate.protocol.secret import Secret
+from lockgate.server.auth.service import SignIns
+from lockgate.server.config import defaults
+from lockgate.server.in_force import InForce
+from lockgate.server.installer_configuration import file_name, installer_configuration
+from lockgate.server.launch_handles import LaunchHandles
+from lockgate.server.sessions import Sessions
+from lockgate.server.store.interface import WebSessionRecord
+from lockgate.server.store.interface import WebSessions as WebSessionRecords
+from lockgate.server.web import sessions as web_sessions
+from lockgate.server.web.forms.prompts import form_of, new_password
+from lockgate.server.web.portal.pages import Pages, headers
+from lockgate.server.web.portal.requests import client_of, read_form, url_of
+from lockgate.server.web.portal.sign_in import AUDIENCE, SignInPages
+from lockgate.server.web.sessions import LiveWebSession, WebSessions
+
+MAX_LAUNCHED = 10_000  # sessions remembered to have launched the client by itself
+
+_DONE = {"password": "Your password was changed. Your other sessions have ended."}  # a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One session in the list. `end` is how its End button names it, empty for this browser's own. `ends_soon`:
+    its roles want its user reminded by now."""
+
+    device: str
+    kind: str
+    address: str
+    started: float
+    expires: float
+    inner: str = ""
+    end: str = ""
+    ends_soon: bool = False
+
+
+class HomePages:
+    """Everything behind the sign-in. Each method gets the live session of the request; that a page of ours sent
+    what it acts on, its route has made sure of."""
+
+    def __init__(
+        self,
+        *,
+        pages: Pages,
+        entrance: SignInPages,
+        in_force: InForce,
+        sign_ins: SignIns,
+        sessions: Sessions,
+        web: WebSessions,
+        records: WebSessionRecords,
+        launches: LaunchHandles | None,
+        end_tunnel: Callable[[int, EndCause], Awaitable[object]] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._pages, self._entrance, self._in_force = pages, entrance, in_force
+        self._sign_ins, self._sessions, self._web, self._records = sign_ins, sessions, web, records
+        self._launches, self._end_tunnel, self._clock = launches, end_tunnel, clock
+        self._launched: OrderedDict[str, None] = OrderedDict()
+
+    # -- pages -------------------------------------------------------------------------------------
+
+    async def home(self, request: Request, live: LiveWebSession, path: str) -> Response:
+        """The home page, at the URL of a sign-in policy."""
+        record, rights = live.record, self._in_force.rights(live.roles).effective
+        may_start = rights.vpn and rights.ui.show_client and self._launches is not None
+        url = url_of(request, path)
+        rows = await self._rows(record) if rights.ui.show_sessions else []
+        return self._pages.page(
+            "home",
+            **self._shell(record, path),
+            title=rights.ui.title or "Home",
+            heading=rights.ui.title or f"Hello, {record.user}",
+            greeting=rights.ui.greeting,
+            notice=_DONE.get(request.query_params.get("done", ""), ""),
+            show_client=may_start and url is not None,
+            auto_launch=may_start and rights.vpn_options.auto_launch and self._first_time(record.id),
+            server=str(url or ""),
+            bookmarks=rights.bookmarks,
+            show_sessions=rights.ui.show_sessions,
+            sessions=rows,
+            realm=record.realm,
+            roles=live.roles,
+            groups=record.facts.groups if record.facts is not None else (),
+            source=client_of(request).source,
+            started=record.started,
+            expires=record.expires,
+            ends_soon=self._ends_soon(live.roles, record.expires),
+            others_end_soon=any(row.ends_soon and row.end for row in rows),
+        )
+
+    async def start(self, request: Request, live: LiveWebSession, _: str) -> Response:
+        """A fresh link for the client, to be used within a minute."""
+        form = await read_form(request)
+        path = "" if form is None else form.get("at", "")
+        policy = None if form is None else self._entrance.policy(request, path)
+        url = url_of(request, path)
+        rights = self._in_force.rights(live.roles).effective
+        if form is None or policy is None or url is None or live.record.realm not in policy.realms:
+            return self._denied(400, "start-not-possible")
+        if not (rights.vpn and rights.ui.show_client) or self._launches is None:
+            return self._denied(403, "no-vpn")
+        handle = await self._launches.make(live.record, url)
+        try:
+            link = format_launch_url(LaunchUrl(url.authority[:MAX_NAME], url, handle=handle))
+        except UsageError:
+            return self._denied(400, "start-not-possible")
+        return JSONResponse({"link": link}, headers=headers())
+
+    async def configuration(self, request: Request, live: LiveWebSession, _: str) -> Response:
+        """The connections of the user's component set, for a client that was just installed."""
+        rights = self._in_force.rights(live.roles).effective
+        if not rights.vpn:
+            return self._denied(403, "no-vpn")
+        name = rights.vpn_options.component_set or defaults.SET
+        url = url_of(request, "/")
+        try:
+            document = installer_configuration(self._in_force.tree, name, server=str(url or ""))
+        except ProblemError:
+            return self._denied(404, "no-configuration")
+        kept = headers() | {"Content-Disposition": f'attachment; filename="{_ascii(file_name(name))}"'}
+        return Response(serialize(document), media_type="application/octet-stream", headers=kept)
+
+    async def end_session(self, request: Request, live: LiveWebSession, home: str) -> Response:
+        """Ends one of the user's own sessions, a tunnel's or another browser's."""
+        form = await read_form(request)
+        if form is None:
+            return self._denied(400, "form-not-ours")
+        kind, _, number = form.get("session", "").partition(":")
+        if kind == "tunnel" and number.isdecimal() and len(number) < 20 and self._end_tunnel is not None:
+            session = await self._sessions.find(int(number))
+            if session is not None and _same_user(session, live.record):
+                await self._end_tunnel(session.id, EndCause.LOGOUT)
+        elif kind == "web":
+            other = await self._records.find(number)
+            if other is not None and other.audience == AUDIENCE and _same_user(other, live.record):
+                await self._web.end(other.id, web_sessions.SIGNED_OUT)
+        return RedirectResponse(home, 303, headers=headers())
+
+    async def password(self, request: Request, live: LiveWebSession, home: str) -> Response:
+        """The form to change the password."""
+        return self._password_form(live, home, "")
+
+    async def change_password(self, request: Request, live: LiveWebSession, home: str) -> Response:
+        """Changes the password; every other session of the user ends."""
+        form = await read_form(request)
+        if form is None:
+            return self._denied(400, "form-not-ours")
+        answer = new_password(form)
+        old, new = answer.fields.get("old"), answer.fields.get("new")
+        if answer.complaint or not isinstance(old, Secret) or not isinstance(new, Secret):
+            return self._password_form(live, home, answer.complaint)
+        record = live.record
+        source = client_of(request).source
+        try:
+            await self._sign_ins.change_password(record.server, record.user, old, new, source, keep=record.id)
+        except ProblemError as error:
+            return self._password_form(live, home, error.problem.summary)
+        return RedirectResponse(f"{home}?done=password", 303, headers=headers())
+
+    async def sign_out(self, request: Request, live: LiveWebSession, home: str) -> Response:
+        """Ends the session and the tunnels that it started."""
+        await self._web.end(live.id, web_sessions.SIGNED_OUT)
+        response = await self._pages.message(
+            self._entrance.page(self._entrance.policy(request, home)),
+            "signed-out",
+            heading="You are signed out",
+            text="Connections that you started from this browser have ended too.",
+            again=home,
+        )
+        web_sessions.clear_cookie(response, AUDIENCE)
+        return response
+
+    # -- inner workings ----------------------------------------------------------------------------
+
+    def _shell(self, record: WebSessionRecord, home: str) -> dict[str, Any]:
+        driver = self._sign_ins.driver(record.server)
+        return {
+            "home": home,
+            "user": record.user,
+            "token": self._web.form_token(record),
+            "may_change_password": driver.may_change,
+        }
+
+    def _password_form(self, live: LiveWebSession, home: str, error: str) -> Response:
+        form = form_of(NewPassword(""), error=error)
+        shell = self._shell(live.record, home)
+        status = 422 if error else 200
+        return self._pages.page("password", status=status, **shell, title="Change password", form=form)
+
+    def _denied(self, status: int, code: str) -> Response:
+        return JSONResponse({"code": code}, status, headers=headers())
+
+    def _first_time(self, session: str) -> bool:
+        """Whether the client was not launched by itself for this sign-in yet."""
+        if session in self._launched:
+            return False
+        self._launched[session] = None
+        if len(self._launched) > MAX_LAUNCHED:
+            self._launched.popitem(last=False)
+        return True
+
+    async def _rows(self, record: WebSessionRecord) -> list[Row]:
+        tunnels = await self._sessions.live(record.user, record.server)
+        browsers = await self._records.live(AUDIENCE, record.user, record.server)
+        rows = [(_tunnel_row(each), each.roles) for each in tunnels]
+        rows += [(_browser_row(each, own=each.id == record.id), each.roles) for each in browsers]
+        return [replace(row, ends_soon=self._ends_soon(roles, row.expires)) for row, roles in rows]
+
+    def _ends_soon(self, roles: tuple[str, ...], expires: float) -> bool:
+        before = self._in_force.rights(roles).effective.session.reminder_seconds
+        return before > 0 and self._clock() >= expires - before
+
+
+def _same_user(session: Session | WebSessionRecord, record: WebSessionRecord) -> bool:
+    return (session.server, session.user) == (record.server, record.user)
+
+
+def _tunnel_row(session: Session) -> Row:
+    addresses = [str(each) for each in (session.address4, session.address6) if each is not None]
+    client = session.client
+    return Row(
+        device=client.host_name or client.user_agent or "Unnamed device",
+        kind="VPN",
+        address=client.source,
+        started=session.started,
+        expires=session.expires,
+        inner=", ".join(addresses),
+        end=f"tunnel:{session.id}",
+    )
+
+
+def _browser_row(record: WebSessionRecord, *, own: bool) -> Row:
+    return Row(
+        device=_browser(record.user_agent),
+        kind="Browser",
+        address=record.source,
+        started=record.started,
+        expires=record.expires,
+        end="" if own else f"web:{record.id}",
+    )
+
+
+def _browser(agent: str) -> str:
+    """A user agent in two words; browsers name others in theirs, so the order counts."""
+    names = (
+        ("Edg", "Edge"),
+        ("OPR", "Opera"),
+        ("Firefox", "Firefox"),
+        ("Chrom", "Chromium"),
+        ("Safari", "Safari"),
+    )
+    systems = (
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("Windows", "Windows"),
+        ("Mac", "macOS"),
+        ("Linux", "Linux"),
+    )
+    name = next((shown for word, shown in names if word in agent), "Browser")
+    system = next((shown for word, shown in systems if word in agent), "")
+    return f"{name} on {system}" if system else name
+
+
+def _ascii(name: str) -> str:
+    """For a header: what is not ASCII becomes an underscore."""
+    return name.encode("ascii", "replace").decode().replace("?", "_")
