@@ -25,6 +25,7 @@ USER = LazyGroup(
         "add": Lazy("lockgate.cli.user:add", "Add a user."),
         "passwd": Lazy("lockgate.cli.user:passwd", "Give a user a new password."),
         "disable": Lazy("lockgate.cli.user:disable", "Keep a user from signing in; end the user's sessions."),
+        "set": Lazy("lockgate.cli.user:set_user", "Change groups, attributes and the like of a user."),
         "enable": Lazy("lockgate.cli.user:enable", "Let a disabled user sign in again."),
         "delete": Lazy("lockgate.cli.user:delete", "Delete a user; end the user's sessions."),
         "list": Lazy("lockgate.cli.user:list_users", "List all users."),
@@ -34,8 +35,59 @@ USER = LazyGroup(
 
 CONFIG = LazyGroup(
     "config",
-    {"check": Lazy("lockgate.cli.config:check", "Check a configuration file.")},
-    help="Look at configuration files.",
+    {
+        "show": Lazy("lockgate.cli.config_show:show", "Show the configuration or a part of it."),
+        "set": Lazy("lockgate.cli.config_change:set_", "Set a setting or section."),
+        "add": Lazy("lockgate.cli.config_change:add", "Add an object to a collection."),
+        "remove": Lazy("lockgate.cli.config_change:remove", "Remove an object, reset a setting."),
+        "move": Lazy("lockgate.cli.config_change:move", "Move an object in its collection."),
+        "rename": Lazy("lockgate.cli.config_change:rename", "Rename an object and all references to it."),
+        "edit": Lazy("lockgate.cli.config_change:edit", "Edit the configuration in $EDITOR."),
+        "drafts": Lazy("lockgate.cli.config_show:drafts", "List the drafts."),
+        "validate": Lazy("lockgate.cli.config_show:validate", "Say what is wrong with a draft."),
+        "diff": Lazy("lockgate.cli.config_show:diff", "Compare revisions, or show what a draft changes."),
+        "rebase": Lazy("lockgate.cli.config_change:rebase", "Bring a draft up to the current revision."),
+        "commit": Lazy("lockgate.cli.config_change:commit", "Put a draft in force."),
+        "discard": Lazy("lockgate.cli.config_change:discard", "Throw a draft away."),
+        "log": Lazy("lockgate.cli.config_show:log", "List the revisions."),
+        "rollback": Lazy("lockgate.cli.config_change:rollback", "Go back to an older revision."),
+        "export": Lazy("lockgate.cli.config_transfer:export", "Write the configuration to a file."),
+        "import": Lazy("lockgate.cli.config_transfer:import_", "Take a file over."),
+        "push": Lazy("lockgate.cli.config_transfer:push", "Send the configuration to other servers."),
+        "schema": Lazy("lockgate.cli.config_show:schema", "List what can be configured."),
+        "check": Lazy("lockgate.cli.config:check", "Check the file of a first start."),
+    },
+    help="Show and change the configuration, with the server running or stopped.",
+)
+
+AUDIT = LazyGroup(
+    "audit",
+    {
+        "verify": Lazy("lockgate.cli.audit:verify", "Check that no record was changed, removed or moved."),
+        "list": Lazy("lockgate.cli.audit:list_records", "Show records, the newest last."),
+        "export": Lazy("lockgate.cli.audit:export", "Write records as JSON lines, CSV or syslog text."),
+        "accept": Lazy("lockgate.cli.audit:accept", "Go on after damage; that is written down."),
+    },
+    help="Look at the audit: sign-ins, sessions, what administrators did.",
+)
+
+TOKEN = LazyGroup(
+    "token",
+    {
+        "create": Lazy("lockgate.cli.token:create", "Make a token; it is shown once."),
+        "list": Lazy("lockgate.cli.token:list_tokens", "List the tokens."),
+        "revoke": Lazy("lockgate.cli.token:revoke", "End a token."),
+    },
+    help="Manage tokens for the REST interface.",
+)
+
+SIGN_IN_PAGES = LazyGroup(
+    "sign-in-pages",
+    {
+        "upload": Lazy("lockgate.cli.sign_in_pages:upload", "Store an archive of custom sign-in pages."),
+        "list": Lazy("lockgate.cli.sign_in_pages:list_archives", "List the archives in use."),
+    },
+    help="Manage custom sign-in pages.",
 )
 
 CLIENT = LazyGroup(
@@ -65,6 +117,13 @@ lockgate = LazyGroup(
         "server": SERVER,
         "user": USER,
         "config": CONFIG,
+        "explain": Lazy("lockgate.cli.explain:explain", "Say why a user may reach something, or may not."),
+        "whatif": Lazy("lockgate.cli.explain:whatif", "Say who would gain and lose what under a draft."),
+        "audit": AUDIT,
+        "token": TOKEN,
+        "sign-in-pages": SIGN_IN_PAGES,
+        "backup": Lazy("lockgate.cli.backup:backup", "Write a whole gateway to one encrypted file."),
+        "restore": Lazy("lockgate.cli.backup:restore", "Make a gateway what a backup says."),
     },
     help="Lockgate: an open secure-access gateway and client.",
 )

@@ -1,59 +1,92 @@
-"""The HTTP application behind the edge.
+"""The HTTP application behind the edge: two listeners, each with its routes.
 
-Routes are listed here, each for one listener; everything else is not found. Public are only those in
-PUBLIC: a test fails when that list grows.
+    gateway   the portal (`portal/routes.py: make_portal(services) -> Router`) and what clients need
+    admin     the console (`console/routes.py: make_console(services) -> Router`), REST below /api/v1,
+              /metrics, /healthz, /readyz
+
+Both routers are mounted at "/", behind the routes of this module; their routes are `access.GuardedRoute`s.
+A route without a guard gets the strictest one. Public are only the routes in PUBLIC: a test fails when
+that list grows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Router
 
+from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.session import EndCause, Session
 from lockgate.protocol.secret import Secret
-from lockgate.server.gateway.service import GatewayService
-from lockgate.server.sessions import Sessions
-from lockgate.server.web.peer import Peer
+from lockgate.server.web.access import Access, GuardedRoute, guard_all
+from lockgate.server.web.body import TooLarge
+from lockgate.server.web.listeners import Door
+from lockgate.server.web.principal import PUBLIC as ANYBODY
+from lockgate.server.web.principal import Needs
+from lockgate.server.web.problems import (
+    INTERNAL,
+    METHOD,
+    NOT_FOUND,
+    UNFIT,
+    error_response,
+    problem_response,
+)
+from lockgate.server.web.services import Services
+from lockgate.server.web.tokens import Tokens
 
 LOGOUT = "/dana-na/auth/logout.cgi"
-HEALTH = "/healthz"
-PUBLIC = {("gateway", "/"), ("gateway", LOGOUT), ("admin", HEALTH)}
+PORTAL = "lockgate.server.web.portal.routes:make_portal"
+CONSOLE = "lockgate.server.web.console.routes:make_console"
 
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Strict-Transport-Security": "max-age=31536000",
-}
-
-Endpoint = Callable[[Request], Awaitable[Response]]
+TOO_LARGE = Problem("body-too-large", "The body of the request is too large.", "Send less at a time.")
 
 
-def _on(listener: str, endpoint: Endpoint) -> Endpoint:
-    """The route exists on one listener only; on the other it is not found like any unknown path."""
-
-    async def guarded(request: Request) -> Response:
-        if Peer.of(request).listener != listener:
-            return _not_found()
-        response = await endpoint(request)
-        for name, value in _HEADERS.items():
-            response.headers[name] = value
-        return response
-
-    return guarded
-
-
-def _not_found() -> Response:
-    return PlainTextResponse("Not found.\n", status_code=404, headers=_HEADERS)
-
-
-def make_app(gateway: GatewayService, sessions: Sessions) -> Starlette:
+def make_app(services: Services) -> Door:
     """The application; it holds no state of its own."""
+    access = Access(services, make_tokens(services))
+    return Door(
+        {
+            "gateway": _application(services, access, gateway_routes(services)),
+            "admin": _application(services, access, admin_routes(services, access)),
+        }
+    )
+
+
+def make_tokens(services: Services) -> Tokens:
+    sign_ins = services.sign_ins
+
+    async def nobody(_: str, __: str) -> None:
+        return None
+
+    return Tokens(
+        services.store,
+        services.in_force,
+        services.audit,
+        nobody if sign_ins is None else sign_ins.lookup,
+        sign_ins,
+        services.clock,
+    )
+
+
+def gateway_routes(services: Services) -> list[BaseRoute]:
+    """What clients and users reach."""
+
+    async def log_out(request: Request) -> Response:
+        """Clients come here when their tunnel connection is gone already (if-t-tls.md, section 11)."""
+        cookie = request.cookies.get("DSID", "")
+        session = await services.sessions.by_cookie(Secret.of_text(cookie))
+        if isinstance(session, Session):
+            await services.running().end(session.id, EndCause.LOGOUT)
+        response = PlainTextResponse("Signed out.\n")
+        response.delete_cookie("DSID", path="/", secure=True, httponly=True, samesite="strict")
+        return response
 
     async def root(_: Request) -> Response:
         return PlainTextResponse(
@@ -61,31 +94,113 @@ def make_app(gateway: GatewayService, sessions: Sessions) -> Starlette:
             "  openconnect --protocol=pulse https://this-address/\n"
         )
 
-    async def log_out(request: Request) -> Response:
-        """Clients come here when their tunnel connection is gone already (if-t-tls.md, section 11)."""
-        cookie = request.cookies.get("DSID", "")
-        session = await sessions.by_cookie(Secret.of_text(cookie))
-        if isinstance(session, Session):
-            await gateway.end(session.id, EndCause.LOGOUT)
-        response = PlainTextResponse("Signed out.\n")
-        response.delete_cookie("DSID", path="/", secure=True, httponly=True, samesite="strict")
-        return response
+    routes: list[BaseRoute] = [GuardedRoute(LOGOUT, log_out, needs=ANYBODY, body=0)]
+    portal = _made(PORTAL, services)
+    if portal is None:
+        return [*routes, GuardedRoute("/", root, needs=ANYBODY, body=0)]
+    return [*routes, *portal.routes]
 
-    async def health(_: Request) -> Response:
-        up = gateway.edge_is_up
-        return JSONResponse({"edge": "up" if up else "down"}, status_code=200 if up else 503)
 
-    async def not_found(_: Request, __: Exception) -> Response:
-        return _not_found()
+def admin_routes(services: Services, access: Access) -> list[BaseRoute]:
+    """What administrators and monitoring reach."""
+    from lockgate.server.web.api.app import make_api
+    from lockgate.server.web.monitoring import monitoring_routes
 
+    console = _made(CONSOLE, services)
+    return [
+        *monitoring_routes(services),
+        Mount("/api/v1", make_api(services, access)),
+        *(console.routes if console is not None else ()),
+    ]
+
+
+def _made(target: str, services: Services) -> Router | None:
+    """The router that a package of pages makes; None where the package is not installed."""
+    module, _, function = target.partition(":")
+    if (
+        importlib.util.find_spec(module.rpartition(".")[0]) is None
+        or importlib.util.find_spec(module) is None
+    ):
+        return None
+    make: Callable[[Services], Router] = getattr(importlib.import_module(module), function)
+    return make(services)
+
+
+def _application(services: Services, access: Access, routes: Sequence[BaseRoute]) -> Starlette:
     app = Starlette(
-        routes=[
-            Route("/", _on("gateway", root), methods=["GET"]),
-            Route(LOGOUT, _on("gateway", log_out), methods=["GET"]),
-            Route(HEALTH, _on("admin", health), methods=["GET"]),
-        ],
-        exception_handlers={404: not_found, 405: not_found},
+        routes=list(routes),
+        exception_handlers={
+            ProblemError: _problem,
+            HTTPException: _http_error,
+            Exception: _internal,
+        },
     )
+    guard_all(app.router)
     # A redirect would tell which listener knows a path.
     app.router.redirect_slashes = False
+    app.state.services, app.state.access = services, access
     return app
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return error_response(request, error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return http_error(request, error)
+
+
+def http_error(request: Request, error: HTTPException) -> Response:
+    """What the framework refused, in our shape."""
+    if isinstance(error, TooLarge):
+        return problem_response(request, TOO_LARGE, 413)
+    if error.status_code == 404:
+        return problem_response(request, NOT_FOUND)
+    if error.status_code == 405:
+        response = problem_response(request, METHOD)
+        if error.headers and "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+    return problem_response(request, UNFIT, error.status_code)
+
+
+async def _internal(request: Request, _: Exception) -> Response:
+    return problem_response(request, INTERNAL)
+
+
+# -- the table of routes, for tests and documentation --------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One route as it is served."""
+
+    listener: str
+    path: str
+    methods: frozenset[str]
+    needs: Needs
+
+
+def route_table(app: Door) -> list[Listed]:
+    """Every route of both listeners. Raises TypeError for one without a guard."""
+    return [
+        each
+        for listener, inner in app.apps.items()
+        if isinstance(inner, Starlette)
+        for each in _listed(listener, "", inner.routes)
+    ]
+
+
+def _listed(listener: str, prefix: str, routes: Sequence[BaseRoute]) -> Iterator[Listed]:
+    for route in routes:
+        path = prefix + str(getattr(route, "path", ""))
+        if isinstance(route, Mount):
+            yield from _listed(listener, path, route.routes)
+            continue
+        needs = getattr(route, "needs", None)
+        if not isinstance(needs, Needs):
+            raise TypeError(f"the route {path} has no guard")
+        methods = frozenset(getattr(route, "methods", None) or ())
+        yield Listed(listener, path, methods, needs)

@@ -1,0 +1,251 @@
+"""Who is signed in: tunnels and browsers, by the page, and the end of their sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import Path, Query
+from pydantic import Field
+
+from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.session import EndCause, Session
+from lockgate.server.gateway.service import LiveSession
+from lockgate.server.store.records import SessionFilter, SessionSort, WebAudience, WebSessionRecord
+from lockgate.server.web.api.models import Ended, Given, Told
+from lockgate.server.web.api.route import Of, Who, make_router, rights
+from lockgate.server.web.principal import needs
+from lockgate.server.web.services import Services
+from lockgate.server.web.sessions import DISCONNECTED
+
+router = make_router("sessions")
+
+READ, WRITE = [rights(needs("sessions"))], [rights(needs("sessions", "write"))]
+Text = Annotated[str, Query(max_length=256)]
+Id = Annotated[str, Path(pattern=r"^[0-9]{1,19}$")]
+WebId = Annotated[str, Path(pattern=r"^[0-9a-f]{1,64}$")]
+MAX_ENDED = 10_000
+
+
+class SessionTold(Told):
+    """A tunnel's session. Times are seconds since 1970, durations seconds, traffic bytes.
+
+    transport: "esp", "tls", or "none" for a client that is away. remaining: until its length is used up.
+    """
+
+    id: str
+    user: str
+    server: str
+    realm: str
+    roles: list[str]
+    addresses: list[str]
+    transport: str
+    suite: str | None
+    bound: bool
+    since: float
+    source: str
+    peer: str
+    client: str
+    host_name: str
+    revision: int
+    remaining: int
+    idle: int
+    bytes_in: int
+    bytes_out: int
+    dropped: int
+
+
+class SessionPageTold(Told):
+    """total: on all pages. following: where the next page begins (`after`); null on the last."""
+
+    sessions: list[SessionTold]
+    total: int
+    following: str | None
+
+
+class WebSessionTold(Told):
+    """A browser that is signed in."""
+
+    id: str
+    audience: WebAudience
+    user: str
+    server: str
+    realm: str
+    roles: list[str]
+    source: str
+    client: str
+    since: float
+    expires: float
+    last_seen: float
+
+
+class WebSessionList(Told):
+    sessions: list[WebSessionTold]
+
+
+class End(Given):
+    """Which sessions to end: numbers, all of a user, or everybody's."""
+
+    sessions: Annotated[
+        list[Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]],
+        Field(max_length=MAX_ENDED, default_factory=list),
+    ]
+    user: Annotated[str, Field(max_length=256)] | None = None
+    all: bool = False
+
+
+def session_told(live: LiveSession, now: float) -> SessionTold:
+    session = live.session
+    return SessionTold(
+        id=str(session.id),
+        user=session.user,
+        server=session.server,
+        realm=session.realm,
+        roles=list(session.roles),
+        addresses=[str(each) for each in (session.address4, session.address6) if each is not None],
+        transport=live.transport.value,
+        suite=None if session.suite is None else session.suite.value,
+        bound=session.bound,
+        since=session.started,
+        source=session.client.source,
+        peer=live.peer,
+        client=session.client.user_agent,
+        host_name=session.client.host_name,
+        revision=session.revision,
+        remaining=session.remaining(now),
+        idle=max(0, int(now - live.last_used)),
+        bytes_in=live.traffic.bytes_in,
+        bytes_out=live.traffic.bytes_out,
+        dropped=live.traffic.dropped,
+    )
+
+
+def web_session_told(record: WebSessionRecord) -> WebSessionTold:
+    return WebSessionTold(
+        id=record.id,
+        audience=record.audience,
+        user=record.user,
+        server=record.server,
+        realm=record.realm,
+        roles=list(record.roles),
+        source=record.source,
+        client=record.user_agent,
+        since=record.started,
+        expires=record.expires,
+        last_seen=record.last_seen,
+    )
+
+
+async def _page(
+    services: Services, wanted: SessionFilter, sort: SessionSort, limit: int, after: str | None, down: bool
+) -> SessionPageTold:
+    page = await services.store.sessions.live_page(wanted, sort, limit, after, descending=down)
+    now = services.clock()
+    live = services.running().with_traffic(page.sessions)
+    return SessionPageTold(
+        sessions=[session_told(each, now) for each in live], total=page.total, following=page.following
+    )
+
+
+@router.get("/sessions", dependencies=READ)
+async def list_sessions(
+    services: Of,
+    text: Text = "",
+    user: Text = "",
+    server: Text = "",
+    realm: Text = "",
+    role: Text = "",
+    sort: SessionSort = "started",
+    order: Literal["ascending", "descending"] = "ascending",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[str | None, Query(max_length=512)] = None,
+) -> SessionPageTold:
+    """Live sessions. text: anywhere in user, host name or source, or an inner address exactly."""
+    wanted = SessionFilter(text=text, user=user, server=server, realm=realm, role=role)
+    return await _page(services, wanted, sort, limit, after, order == "descending")
+
+
+@router.get("/sessions/{session}", dependencies=READ)
+async def show(services: Of, session: Id) -> SessionTold:
+    """One live session."""
+    found = await _find(services, session)
+    return session_told(services.running().with_traffic([found])[0], services.clock())
+
+
+@router.delete("/sessions/{session}", dependencies=WRITE)
+async def end_one(who: Who, services: Of, session: Id) -> Ended:
+    """Ends a session; its packets stop at once."""
+    found = await _find(services, session)
+    return await _end(services, who.actor, who.source, [found])
+
+
+@router.post("/sessions/end", dependencies=WRITE)
+async def end_many(who: Who, services: Of, given: End) -> Ended:
+    """Ends several sessions in one step."""
+    services.running()
+    if given.all:
+        found = await services.store.sessions.live()
+    else:
+        found = [await _find(services, each) for each in dict.fromkeys(given.sessions)]
+        if given.user is not None:
+            found += await services.store.sessions.live(given.user)
+    return await _end(services, who.actor, who.source, found)
+
+
+async def _find(services: Services, number: str) -> Session:
+    found = await services.store.sessions.find(int(number)) if int(number) < 1 << 63 else None
+    if found is None or found.ended is not None:
+        raise ProblemError(
+            Problem("no-such-session", f"There is no session {number}.", "List the sessions again.")
+        )
+    return found
+
+
+async def _end(services: Services, actor: str, source: str, sessions: list[Session]) -> Ended:
+    ended = await services.running().end_many([each.id for each in sessions], EndCause.DISCONNECTED)
+    for each in ended:
+        await services.audit.record(
+            "session-disconnect",
+            ok=True,
+            user=each.user,
+            actor=actor,
+            source=source,
+            session=each.id,
+            log="admin",
+        )
+    return Ended(ended=[str(each.id) for each in ended])
+
+
+@router.get("/web-sessions", dependencies=READ)
+async def list_web_sessions(
+    who: Who,
+    services: Of,
+    audience: WebAudience | None = None,
+    user: Text = "",
+) -> WebSessionList:
+    """Browsers that are signed in; those of the console need the right to read administrators."""
+    found = await services.store.web_sessions.live(audience, user or None)
+    seen = [each for each in found if each.audience == "portal" or who.may("administrators", "read")]
+    return WebSessionList(sessions=[web_session_told(each) for each in seen])
+
+
+@router.delete("/web-sessions/{session}", dependencies=WRITE)
+async def end_web_session(who: Who, services: Of, session: WebId) -> Ended:
+    """Signs a browser out, with the tunnels it started."""
+    found = await services.store.web_sessions.find(session)
+    if found is None or found.ended is not None:
+        raise ProblemError(
+            Problem("no-such-session", "There is no such session.", "List the sessions again.")
+        )
+    if found.audience == "console":
+        who.require("administrators", "write")
+    await services.web_sessions.end(session, DISCONNECTED)
+    await services.audit.record(
+        "session-disconnect",
+        ok=True,
+        user=found.user,
+        actor=who.actor,
+        source=who.source,
+        text=f"browser, {found.audience}",
+        log="admin",
+    )
+    return Ended(ended=[session])

@@ -1,0 +1,100 @@
+"""Why somebody may do something, and what a draft would change for whom."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import Field
+
+from lockgate.model.problem import Problem, ProblemError
+from lockgate.server.config.checks import Checked
+from lockgate.server.config.tree import Configuration
+from lockgate.server.web.api.configuration import Number
+from lockgate.server.web.api.models import Given, Told
+from lockgate.server.web.api.route import Of, Who, make_router, rights
+from lockgate.server.web.api.visible import require_whole_tree
+from lockgate.server.web.principal import needs
+from lockgate.server.web.services import Services
+
+router = make_router("policy")
+
+DAY = 86400
+Text = Annotated[str, Query(max_length=256)]
+
+
+class ReasonTold(Told):
+    """One step of an explanation. path: where in the configuration; ok: whether it spoke for the person."""
+
+    text: str
+    path: str
+    ok: bool | None
+
+
+class Explained(Told):
+    question: str
+    allow: bool
+    revision: int
+    reasons: list[ReasonTold]
+
+
+class WhatIf(Given):
+    """Either a draft or a revision; seconds: how far back decisions are made again."""
+
+    draft: Annotated[str, Field(max_length=64)] | None = None
+    revision: Number | None = None
+    seconds: Annotated[int, Field(ge=60, le=3650 * DAY)] = 7 * DAY
+
+
+@router.get("/explain", dependencies=[rights(needs("logs"))])
+async def explain(
+    services: Of,
+    user: Annotated[str, Query(min_length=1, max_length=256)],
+    server: Text = "",
+    source: Text = "",
+    device: Text = "",
+    target: Text = "",
+    port: Annotated[int | None, Query(ge=0, le=65535)] = None,
+    protocol: Annotated[str, Query(max_length=16)] = "tcp",
+) -> Explained:
+    """Whether a user may sign in and reach a target, and why: realm, rules, roles, policy, verdict.
+
+    target: address, DNS name or name of a bookmark; without one it is about signing in alone.
+    """
+    found = await services.decisions.explain(
+        user,
+        server=server or None,
+        source=source or None,
+        device=device or None,
+        target=target or None,
+        port=port,
+        protocol=protocol,
+    )
+    return Explained(
+        question=found.question,
+        allow=found.allow,
+        revision=found.revision,
+        reasons=[ReasonTold(**each.as_dict()) for each in found.reasons],
+    )
+
+
+@router.post("/what-if", dependencies=[rights(needs("logs"))])
+async def what_if(who: Who, services: Of, given: WhatIf) -> dict[str, Any]:
+    """Makes recorded decisions again under a draft or a revision: who would gain and lose what."""
+    require_whole_tree(who, "read")
+    tree = await tree_of(services, given.draft, given.revision)
+    report = await services.decisions.what_if(tree, services.clock() - given.seconds)
+    return report.as_dict()
+
+
+async def tree_of(services: Services, draft: str | None, revision: int | None) -> Configuration:
+    """The tree of one of the two. Raises ProblemError for both, neither, or a draft that is not valid."""
+    if (draft is None) == (revision is None):
+        raise ProblemError(
+            Problem("bad-request", "This is about a draft or about a revision.", "Name one of them.")
+        )
+    if draft is not None:
+        checked: Checked = await services.config.validate(draft)
+        return checked.require()
+    assert revision is not None
+    return (await services.config.revision(revision)).tree

@@ -1,0 +1,285 @@
+"""REST without a network: what `lockgate` commands call on the gateway's own machine.
+
+    answer = call(directory, "GET", "/api/v1/config", query={"path": "roles/Staff"})
+    answer.body   # the JSON value, or text
+
+A running server answers through its local socket (operation "api" of `local_api`), a stopped one's store is opened
+by this process, with the same application. Either way the caller is the principal "local" and may do everything:
+only the owner of the data directory and root get here. Nothing of the web framework is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from lockgate.model.problem import Problem, ProblemError
+from lockgate.server import control_client
+from lockgate.server.datadir import DataDirectory
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from lockgate.server.web.services import Services
+
+PATIENCE = 120.0  # seconds for an answer of a running server: a what-if over a month takes some
+MAX_ANSWER = 512 << 20  # bytes
+
+Query = Mapping[str, str | int | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What REST said. body: a JSON value where the answer is JSON, else text; None for nothing."""
+
+    status: int
+    body: Any
+    content_type: str = "application/json"
+
+
+def call(
+    directory: DataDirectory,
+    method: str,
+    path: str,
+    *,
+    query: Query | None = None,
+    body: Any = None,
+    actor: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """Calls REST for a command. path: percent-encoded where it has names in it.
+
+    query: None values are left out. body: a JSON value, or bytes as they are. actor: who runs the command.
+    Raises ProblemError for every answer above 399, with the problem that REST told.
+    """
+    request = {
+        "op": "api",
+        "method": method,
+        "path": path,
+        "query": _query(query),
+        "actor": actor or _me(),
+        "headers": dict(headers or {}),
+        **_body(body),
+    }
+    try:
+        found = control_client.call(directory, request, timeout=PATIENCE)
+    except ProblemError as error:
+        if error.problem.code != "server-not-running":
+            raise
+        found = asyncio.run(_alone(directory, request))
+    return _answer(found)
+
+
+async def call_app(
+    app: ASGIApp,
+    method: str,
+    path: str,
+    *,
+    query: Query | None = None,
+    body: Any = None,
+    actor: str = "local",
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """The same inside a process that has the application (the console, tests)."""
+    request = {
+        "method": method,
+        "path": path,
+        "query": _query(query),
+        "actor": actor,
+        "headers": dict(headers or {}),
+        **_body(body),
+    }
+    return _answer(await _ask(app, request))
+
+
+def api_operation(app: ASGIApp) -> Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]:
+    """The operation "api" for the table of a running server's local API."""
+
+    async def api(request: Mapping[str, Any]) -> dict[str, Any]:
+        return await _ask(app, request)
+
+    return api
+
+
+# -- one call ------------------------------------------------------------------------------------------
+
+
+async def _ask(app: ASGIApp, request: Mapping[str, Any]) -> dict[str, Any]:
+    """{"method", "path", "query", "actor", "headers", "body" or "raw"} → {"status", "content_type", "body" or "text"}."""
+    from lockgate.server.web.peer import Peer
+    from lockgate.server.web.principal import local_principal
+
+    path, query = str(request.get("path", "")), str(request.get("query", ""))
+    content = b""
+    headers = {str(key).lower(): str(value) for key, value in dict(request.get("headers") or {}).items()}
+    if "raw" in request:
+        content = str(request["raw"]).encode("latin-1")
+        headers.setdefault("content-type", "application/octet-stream")
+    elif request.get("body") is not None:
+        content = json.dumps(request["body"]).encode()
+        headers["content-type"] = "application/json"
+    headers["content-length"] = str(len(content))
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": str(request.get("method", "GET")).upper(),
+        "scheme": "https",
+        "path": _unquoted(path),
+        "raw_path": path.encode("latin-1", "replace"),
+        "query_string": query.encode("latin-1", "replace"),
+        "root_path": "",
+        "headers": [
+            (key.encode("latin-1"), value.encode("latin-1", "replace")) for key, value in headers.items()
+        ],
+        "client": None,
+        "server": ("local", None),
+        "lockgate.peer": Peer(listener="admin", address="local"),
+        "lockgate.principal": local_principal(str(request.get("actor") or "local")),
+    }
+    status, kind, received = 500, "", bytearray()
+    sent = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal sent
+        if sent:
+            # The caller waits for all of the answer; who listens for the end of it is cancelled by then.
+            await asyncio.Event().wait()
+        sent = True
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    async def send(message: Any) -> None:
+        nonlocal status, kind
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            named = {key.lower(): value for key, value in message.get("headers", ())}
+            kind = named.get(b"content-type", b"").decode("latin-1")
+        elif message["type"] == "http.response.body":
+            received.extend(message.get("body", b""))
+            if len(received) > MAX_ANSWER:
+                raise ValueError("the answer is too large for a command")
+
+    await app(scope, receive, send)
+    answer: dict[str, Any] = {"status": status, "content_type": kind}
+    if not received:
+        answer["body"] = None
+    elif "json" in kind.partition(";")[0] and "jsonl" not in kind:
+        answer["body"] = json.loads(bytes(received))
+    else:
+        answer["text"] = bytes(received).decode("utf-8", "surrogateescape")
+    return answer
+
+
+def _answer(found: Mapping[str, Any]) -> Answer:
+    status, kind = int(found.get("status", 500)), str(found.get("content_type", ""))
+    body = found["text"] if "text" in found else found.get("body")
+    if status < 400:
+        return Answer(status, body, kind)
+    told = body if isinstance(body, dict) else {}
+    raise ProblemError(
+        Problem(
+            code=str(told.get("code", "internal-error")),
+            summary=str(told.get("summary", "The server made a mistake.")),
+            fix=str(told.get("fix", "See its log.")),
+            details=tuple(str(each) for each in told.get("details", ())),
+        )
+    )
+
+
+def _body(body: Any) -> dict[str, Any]:
+    return {"raw": body.decode("latin-1")} if isinstance(body, bytes) else {"body": body}
+
+
+def _query(query: Query | None) -> str:
+    pairs = {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in (query or {}).items()
+        if value is not None
+    }
+    return urlencode(pairs)
+
+
+def _unquoted(path: str) -> str:
+    from urllib.parse import unquote
+
+    return unquote(path)
+
+
+def _me() -> str:
+    """Who runs this command: the account, and the one behind sudo."""
+    import pwd
+
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = f"uid:{os.getuid()}"
+    behind = os.environ.get("SUDO_USER", "")
+    return f"{behind} as {name}" if behind and behind != name else name
+
+
+# -- without a server ----------------------------------------------------------------------------------
+
+
+async def _alone(directory: DataDirectory, request: Mapping[str, Any]) -> dict[str, Any]:
+    from lockgate.server.web.app import make_app
+
+    async with offline(directory) as services:
+        return await _ask(make_app(services), request)
+
+
+@asynccontextmanager
+async def offline(directory: DataDirectory) -> AsyncIterator[Services]:
+    """The services of a gateway that does not run: everything but the gateway itself and sign-in."""
+    from lockgate.server.audit import Audit
+    from lockgate.server.config.current import bring_up
+    from lockgate.server.config.service import ConfigService, Revision
+    from lockgate.server.config.tree import Configuration
+    from lockgate.server.decisions import Decisions
+    from lockgate.server.in_force import InForce
+    from lockgate.server.names import Names
+    from lockgate.server.sessions import Sessions
+    from lockgate.server.store import open_store
+    from lockgate.server.vault import open_vault
+    from lockgate.server.web.accounts import local_directory
+    from lockgate.server.web.services import Services
+    from lockgate.server.web.sessions import WebSessions
+
+    store = await open_store(directory)
+    try:
+        await bring_up(store, directory)
+        vault, audit = open_vault(directory), Audit(store.audit)
+        config = ConfigService(store, vault, audit)
+        await config.load()
+        in_force = InForce(config.tree, config.tree, config.number)
+
+        async def resolved(_: object) -> None:
+            return None
+
+        names = Names(resolved)
+        decisions = Decisions(store, in_force, local_directory(store.users, in_force), names.ask)
+        sessions = Sessions(store, in_force, audit, decisions)
+
+        async def follow(_: Configuration, revision: Revision) -> None:
+            await in_force.adopt(revision.tree, revision.number)
+
+        config.subscribe(follow)
+        yield Services(
+            directory=directory,
+            store=store,
+            vault=vault,
+            audit=audit,
+            config=config,
+            in_force=in_force,
+            sessions=sessions,
+            web_sessions=WebSessions(store, in_force, audit),
+            decisions=decisions,
+        )
+        await decisions.flush()
+    finally:
+        await store.close()
