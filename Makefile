@@ -12,6 +12,8 @@ FUZZ_SECONDS ?= 30
 SOAK_SECONDS ?= 1800
 # Extra arguments for pytest: make test PYTEST="-k roaming"
 PYTEST ?=
+# Runners side by side, each with a lab of its own; most scenarios wait more than they work.
+RUNNERS ?= 2
 # Extra arguments for the benchmark: make bench BENCH=--quick
 BENCH ?=
 
@@ -28,7 +30,7 @@ demo: setup      ## gateway, intranet and a real client in a network of their ow
 
 test: setup      ## all tests: Rust, then Python and the real peers inside the lab
 	$(CARGO) test $(MANIFEST) --workspace --quiet
-	$(LAB) $(PYTHON) -m pytest $(PYTEST)
+	$(LAB) $(PYTHON) -m pytest --numprocesses $(RUNNERS) --dist loadfile $(PYTEST)
 
 lint: setup      ## formatting, types and lints, as CI checks them
 	.venv/bin/ruff check .

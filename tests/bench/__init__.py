@@ -7,4 +7,7 @@ alike. `targets` says what ours is to reach beside which peer; `tables` and `plo
 
 Sign-ins, resumptions and memory per session are measured with `lockgate-load`, datagrams and long paths with
 `lockgate-path` (both in dataplane/load). A row that fails is reported with its reason and the others go on.
+
+`python -m tests.bench.console` is a run of its own: ten thousand sessions, seen by administrators (`browser` is
+theirs).
 """

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.supervisor import confinement
+from tests.e2e.conftest import Connect
 from tests.lab import Gateway, Lab
 from tests.lab.gateway import PASSWORD
+from tests.lab.postgresql import PostgreSQL
+from tests.lab.topology import GATEWAY4, INTRANET4
 
 
 def _status(pid: int) -> dict[str, str]:
@@ -77,15 +85,127 @@ def test_listens_where_it_was_told_and_nowhere_else(lab: Lab, gateway: Gateway) 
     ]
 
 
+def _as_control_plane(gateway: Gateway, *command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command on the gateway's host under what holds the control plane."""
+    directory = DataDirectory(gateway.directory)
+    line = confinement.confined(
+        "control",
+        command,
+        read=confinement.control_reads(directory),
+        write=confinement.control_writes(directory),
+        connect=confinement.control_connects(directory),
+    )
+    return gateway.host.run(line, check=False)
+
+
 @pytest.mark.parametrize(
     ("name", "readable"),
-    [("ca/ca.key", False), ("tls/server.key", False), ("config.toml", False), ("db/lockgate.db", True)],
+    [
+        ("ca/ca.key", False),
+        ("tls/server.key", False),
+        ("config.toml", False),
+        ("db/lockgate.db", True),
+        ("secrets/store.key", True),
+    ],
 )
 def test_the_control_plane_sees_its_part_of_the_data_directory(
     gateway: Gateway, name: str, readable: bool
 ) -> None:
-    writes = confinement.control_writes(DataDirectory(gateway.directory))
-    command = confinement.confined("control", ["/bin/cat", str(gateway.directory / name)], write=writes)
-    assert (
-        gateway.host.run(["sh", "-c", '"$@" >/dev/null', "sh", *command], check=False).returncode == 0
-    ) is readable
+    file = str(gateway.directory / name)
+    done = _as_control_plane(gateway, "/bin/sh", "-c", 'cat "$0" >/dev/null', file)
+    assert (done.returncode == 0) is readable, done.stderr
+
+
+def test_the_control_plane_cannot_change_its_key(gateway: Gateway) -> None:
+    key = str(gateway.directory / "secrets" / "store.key")
+    for attempt in ('echo x >>"$0"', 'rm "$0"', 'echo x >"$0.new"'):
+        assert _as_control_plane(gateway, "/bin/sh", "-c", attempt, key).returncode != 0, attempt
+
+
+_REACHES = """
+import socket as s, sys
+gateway, resolver = sys.argv[1:]
+def tcp(): s.create_connection((gateway, 443), 10)
+def udp(): s.socket(s.AF_INET, s.SOCK_DGRAM).sendto(b"x", (resolver, 53))
+def names(): s.getaddrinfo("localhost", 443)
+def pair(): s.socketpair()
+def listen(): s.create_server(("127.0.0.1", 8444))
+def packet(): s.socket(s.AF_PACKET, s.SOCK_DGRAM)
+def raw(): s.socket(s.AF_INET, s.SOCK_RAW, s.IPPROTO_ICMP)
+def ping(): s.socket(s.AF_INET, s.SOCK_DGRAM, s.IPPROTO_ICMP)
+def netfilter(): s.socket(s.AF_NETLINK, s.SOCK_RAW, 12)
+def machine(): s.socket(s.AF_VSOCK)
+def crypto(): s.socket(s.AF_ALG, s.SOCK_SEQPACKET)
+for attempt in (tcp, udp, names, pair, listen, packet, raw, ping, netfilter, machine, crypto):
+    try:
+        attempt()
+    except PermissionError:
+        print(attempt.__name__, "refused")
+    else:
+        print(attempt.__name__, "works")
+"""
+
+
+def test_the_control_plane_reaches_servers_and_is_none(lab: Lab, gateway: Gateway) -> None:
+    """Database, resolvers, log receivers, other gateways; nothing that a stranger could connect to."""
+    arguments = ("-c", _REACHES, GATEWAY4, INTRANET4)
+    done = _as_control_plane(gateway, sys.executable, "-P", "-s", *arguments)
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split() for line in done.stdout.splitlines())
+    works = {"tcp", "udp", "names", "pair"}
+    if _landlock() < 4:  # the first version with rules for TCP
+        found.pop("listen")
+    assert {name for name, result in found.items() if result == "works"} == works
+
+
+def test_a_local_database_is_reached_by_the_folder_of_its_socket(gateway: Gateway, tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path / "D")
+    directory.path.mkdir()
+    assert confinement.control_connects(directory) == []
+    folder, missing = tmp_path / "pg", tmp_path / "missing"
+    folder.mkdir()
+    for conninfo, wanted in (
+        (f"host={folder} dbname=lockgate", [str(folder)]),
+        (f"postgresql:///lockgate?host={folder}", [str(folder)]),
+        (f"host={missing} dbname=lockgate", []),
+        ("postgresql://lockgate@db.example.com/lockgate", []),
+    ):
+        directory.store_choice.write_text(f"[postgresql]\nconninfo = {json.dumps(conninfo)}\n")
+        assert confinement.control_connects(directory) == wanted
+    assert str(directory.store_choice) in confinement.control_reads(directory)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "s"))
+        server.listen()
+        script = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+        for connect, works in (([str(folder)], True), ([], _landlock() < 9)):
+            command = [sys.executable, "-P", "-s", "-c", script, str(folder / "s")]
+            line = confinement.confined("control", command, write=["/dev/null"], connect=connect)
+            assert (gateway.host.run(line, check=False).returncode == 0) is works
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    postgresql = PostgreSQL()
+    yield postgresql
+    postgresql.stop()
+
+
+def test_a_gateway_on_postgresql_works_under_the_same_rules(
+    postgresql: PostgreSQL, another_gateway: Callable[..., Gateway], connect: Connect
+) -> None:
+    gateway = another_gateway(store=postgresql.database())
+    client = connect(gateway).wait_configured()
+    assert gateway.session_of(client.user)["addresses"] == client.addresses()
+    assert not list((gateway.directory / "db").iterdir())
+    status = _status(gateway.pid("control"))
+    assert int(status["CapEff"], 16) == 0
+    assert status["Seccomp"] == "2"
+
+
+def _landlock() -> int:
+    """The kernel's version of Landlock; 9 is the first that tells Unix sockets apart."""
+    done = subprocess.run(
+        [str(confinement.edge_binary()), "self-check"], capture_output=True, text=True, check=True
+    )
+    facts = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    return int(facts["landlock_abi"])

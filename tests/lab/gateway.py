@@ -53,7 +53,9 @@ class Gateway:
         pools: Sequence[str] | None = None,
         dns: Sequence[str] = (INTRANET4,),
         split_include: Sequence[str] = (INTRANET_NET4, INTRANET_NET6),
+        store: str | None = None,
     ) -> Gateway:
+        """store: how PostgreSQL is reached (`postgresql.PostgreSQL`); None is SQLite."""
         options = ["--hostname", GATEWAY_NAME, "--admin-listen", f"127.0.0.1:{8443 + self.place}"]
         if listen is None:
             listen = (f"{GATEWAY4}:{self.port}", f"[{GATEWAY6}]:{self.port}")
@@ -67,6 +69,8 @@ class Gateway:
         ):
             for value in values:
                 options += [option, value]
+        if store is not None:
+            options += ["--store", store]
         self.init_output = self.server("init", *options)
         if self.place:
             self.set_config("esp", "port", str(self.esp_port))
@@ -81,7 +85,10 @@ class Gateway:
         return self.host.run(line, input=input).stdout
 
     def set_config(self, table: str, key: str, value: str) -> None:
-        """Set one key of config.toml; value in TOML's own notation. The file's other lines stay as they are."""
+        """Set one key of config.toml; value in TOML's own notation. The file's other lines stay as they are.
+
+        Before the first start the file is the configuration; later it is imported.
+        """
         path = self.directory / "config.toml"
         lines = path.read_text().splitlines()
         header = f"[{table}]"
@@ -100,10 +107,22 @@ class Gateway:
         else:
             lines.insert(start, f"{key} = {value}")
         path.write_text("\n".join(lines) + "\n")
+        self._import_config()
 
     def append_config(self, text: str) -> None:
+        """Add tables to config.toml; see `set_config`."""
         path = self.directory / "config.toml"
         path.write_text(f"{path.read_text().rstrip()}\n\n{text.strip()}\n")
+        self._import_config()
+
+    def _import_config(self) -> None:
+        if self.program is not None:
+            self.config("import", str(self.directory / "config.toml"), "--commit")
+
+    def config(self, command: str, *arguments: str, input: str | None = None) -> str:
+        """What a `lockgate config` command prints."""
+        line = [_LOCKGATE, "config", command, "--dir", str(self.directory), *arguments]
+        return self.host.run(line, input=input).stdout
 
     def start(self, *, deadline: float = 30.0) -> Gateway:
         """Run the server; returns when it listens for TLS and answers `server status`."""

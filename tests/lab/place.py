@@ -15,4 +15,7 @@ def lab_directory() -> Path:
     found = os.environ.get(LAB_DIR)
     if not found:
         raise LabError("not inside the lab: run this as `python -m tests.lab.enter -- COMMAND`")
-    return Path(found)
+    # Runners side by side build labs of their own.
+    directory = Path(found) / os.environ.get("PYTEST_XDIST_WORKER", "")
+    directory.mkdir(exist_ok=True)
+    return directory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -52,6 +53,27 @@ def test_the_session_can_be_watched_and_ended(lab: Lab, gateway: Gateway, connec
     assert not lab.client.ping(INTRANET4)
     assert lab.client.ip_json("rule", "show", "table", "19527") == []
     assert not any(link["ifname"].startswith("lockgate") for link in lab.client.ip_json("link", "show"))
+
+
+def test_the_end_of_the_session_is_told_in_time(gateway: Gateway, connected: Connected) -> None:
+    """The reminder is longer than the session, so that it is time at once."""
+    options = {"reminder_seconds": "86400", "persistent_password_caching": "true"}
+
+    def commit(options: dict[str, str]) -> None:
+        for name, value in options.items():
+            gateway.config("set", f"roles/Users/session/{name}", value, "--commit", "-m", "reminder")
+
+    commit(options)
+    try:
+        client = connected(gateway)
+        note = wait_for(lambda: client.live()["note"], "the reminder")
+        minutes = client.details()["session_remaining"] // 60
+        assert re.fullmatch(r"the session ends in \d+ minutes: sign in again", note)
+        assert 0 <= int(note.split()[4]) - minutes <= 2
+        assert note in client.command("status").stdout
+        assert client.details()["password_caching"] is True
+    finally:
+        commit({"reminder_seconds": "0", "persistent_password_caching": "false"})
 
 
 def test_a_terminal_that_closes_takes_the_tunnel_along(

@@ -54,6 +54,7 @@ DETAILS = STATUS | {
     "esp_suite": "AES-256-GCM",
     "reconnects": 0,
     "idle_limit": 600,
+    "password_caching": False,
 }
 
 

@@ -18,7 +18,8 @@ from lockgate.cli.output import Command
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.setup import is_real_root
 
-WITHOUT_JSON = {("server", "run"), ("client", "run")}  # they log instead
+# They log, or have formats of their own.
+WITHOUT_JSON = {("server", "run"), ("client", "run"), ("audit", "export")}
 
 
 def call(*arguments, stdin=None):
@@ -307,7 +308,7 @@ def test_a_running_server_is_told(gateway, monkeypatch):
     thread.start()
     answered("user", "disable", "alice", "--dir", gateway)
     thread.join()
-    assert asked == [{"op": "user-changed", "user": "alice"}]
+    assert asked == [{"op": "user-changed", "server": "System Local", "user": "alice"}]
 
 
 @pytest.mark.skipif(not is_real_root(), reason="changes the owner of files")

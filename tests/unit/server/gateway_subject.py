@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.edge_link import (
@@ -16,26 +15,19 @@ from lockgate.protocol.edge_link import (
 )
 from lockgate.protocol.if_t import JuniperKind
 from lockgate.protocol.secret import Secret
-from lockgate.server.audit import Audit
+from lockgate.server.auth.certificates import Authorities
 from lockgate.server.auth.passwords import hash_password
-from lockgate.server.auth.service import SignIns
-from lockgate.server.config.access import access_rules
-from lockgate.server.config.tree import Configuration, Gateway, Network, SignIn
-from lockgate.server.config.values import parse_network
 from lockgate.server.gateway.service import GatewayService
-from lockgate.server.gateway.settings import GatewaySettings
+from lockgate.server.launch_handles import LaunchHandles
 from lockgate.server.sessions import Opened, Sessions
+from tests.unit.server.control_subject import Rig, tree
 from tests.unit.server.scripted_edge import ScriptedEdge, eventually
-from tests.unit.server.support import CHEAP, CLIENT, Clock, identity, new_store, user
+from tests.unit.server.support import CHEAP, CLIENT, identity, new_store, user
 
 PASSWORD = "wonderland-7f3a"
 HASH = hash_password(CHEAP, Secret.of_text(PASSWORD))
 NOTHING = Traffic(0, 0, 0, 0, 0)
-CONFIGURATION = Configuration(
-    gateway=Gateway(hostname="gw.example.org"),
-    network=Network(pools=(parse_network("10.88.0.0/24"), parse_network("fd00:88::/64"))),
-    sign_in=SignIn(argon2=CHEAP),
-)
+CONFIGURATION = tree()
 ENDED_BY_ADMINISTRATOR = Fatal(7, "An administrator ended the session.")
 # The main configuration, ESP keys and the end: how the frames of the tunnel phase begin.
 CONFIG, END_OF_CONFIG, LICENCE = JuniperKind.CONFIG, JuniperKind.END_OF_CONFIG, JuniperKind.LICENCE
@@ -75,45 +67,51 @@ class SteeredSessions(Sessions):
         self._fail("due")
         return await super().due()
 
-    async def end(self, *args):
+    async def end_many(self, *args):
         self._fail("end")
-        return await super().end(*args)
+        return await super().end_many(*args)
 
-    async def ended_elsewhere(self, known):
+    async def ended_elsewhere(self, known, **kwargs):
         self.looks += 1
         self._fail("ended_elsewhere")
-        return await super().ended_elsewhere(known)
+        return await super().ended_elsewhere(known, **kwargs)
 
 
-class Subject:
+class Subject(Rig):
     """A gateway service with everything a control plane gives it."""
 
     def __init__(self, store, folder, configuration=CONFIGURATION, rekey=None):
-        self.store, self.socket, self.clock = store, folder / "edge.sock", Clock()
-        audit = Audit(store.audit, self.clock)
-        self.sessions = SteeredSessions(
-            store, configuration.sessions, configuration.network.pools, audit, self.clock
-        )
-        self.sign_ins = SignIns(
-            store=store,
-            settings=configuration.sign_in,
-            sessions=self.sessions,
-            audit=audit,
-            end_session=lambda session, cause: self.service.end(session, cause),
-            clock=self.clock,
-        )
-        settings = GatewaySettings.compile(configuration, access_rules(configuration), 1)
         if rekey is not None:
-            settings = replace(settings, esp=replace(settings.esp, rekey=rekey))
+            esp = configuration.esp.model_copy(update={"rekey_seconds": rekey})
+            configuration = configuration.model_copy(update={"esp": esp})
+        super().__init__(store, configuration)
+        self.socket = folder / "edge.sock"
+        self.launches = LaunchHandles(store.handles, store.web_sessions, self.audit, self.clock)
         self.service = GatewayService(
             edge_socket=self.socket,
-            settings=settings,
+            in_force=self.in_force,
             sessions=self.sessions,
-            new_conversation=self.sign_ins.conversation,
+            sign_ins=self.sign_ins,
+            launches=self.launches,
+            authorities=Authorities(self.in_force, self.audit, self.clock),
             clock=self.clock,
         )
         self.running = None
         self._permanent = set()
+
+    def _sessions(self):
+        return SteeredSessions(self.store, self.in_force, self.audit, self.decisions, self.clock)
+
+    async def end_session(self, session, cause):
+        return await self.service.end(session, cause)
+
+    async def cut_off(self):
+        return await self.service.end_stale()
+
+    async def adopt(self, configuration):
+        """The next revision, which live sessions follow."""
+        await super().adopt(configuration)
+        await self.service.follow.catch_up()
 
     @contextlib.asynccontextmanager
     async def serving(self, *states):

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,19 +19,19 @@ from lockgate.protocol.edge_link import (
     OpenSession,
     RekeyWanted,
     SessionEnded,
+    SetRules,
     Transport,
     TransportChanged,
 )
 from lockgate.protocol.if_t import TcgKind
 from lockgate.protocol.pulse.esp_keys import decode_offer
-from lockgate.server.config.tree import Esp
 from lockgate.server.datadir import DataDirectory
-from lockgate.server.gateway import service
+from lockgate.server.gateway import edge_client, entrance, service
 from lockgate.server.operations import operations
 from tests.unit.protocol.openconnect_frames import KEYS, KEYS_ANSWER, LOGOUT
+from tests.unit.server.control_subject import limits, realm, tree
 from tests.unit.server.gateway_subject import (
     CONFIG,
-    CONFIGURATION,
     END_OF_CONFIG,
     ENDED_BY_ADMINISTRATOR,
     LICENCE,
@@ -80,7 +81,7 @@ def test_a_tunnel_is_opened_in_the_order_that_loses_nothing(tmp_path):
 
 
 def test_without_esp_no_keys_are_sent(tmp_path):
-    configuration = CONFIGURATION.model_copy(update={"esp": Esp(enabled=False)})
+    configuration = tree(esp={"enabled": False})
 
     async def work():
         async with subject(tmp_path, configuration=configuration) as it, it.serving() as edge:
@@ -298,7 +299,7 @@ def test_a_fresh_session_ends_when_its_client_breaks_the_protocol_instead_of_ack
 
 
 def test_a_fresh_session_ends_when_its_client_never_acknowledges(tmp_path, monkeypatch):
-    monkeypatch.setattr(service, "SIGN_IN_PATIENCE", 20.0)
+    monkeypatch.setattr(entrance, "SIGN_IN_PATIENCE", 20.0)
 
     async def work():
         async with subject(tmp_path) as it, it.serving() as edge:
@@ -527,7 +528,15 @@ def test_disconnecting_a_user_takes_another_spelling_and_refuses_a_stranger(tmp_
         async with subject(tmp_path) as it:
             alices, bobs = (await it.open()).session, (await it.open("bob")).session
             async with it.serving(state_of(alices, conn=5), state_of(bobs, conn=6)) as edge:
-                table = operations(it.service, it.store.users, DataDirectory(tmp_path), it.clock.now)
+                parts = SimpleNamespace(
+                    gateway=it.service,
+                    store=it.store,
+                    sessions=it.sessions,
+                    in_force=it.in_force,
+                    directory=DataDirectory(tmp_path),
+                    started=it.clock.now,
+                )
+                table = operations(parts, None)
                 for stranger in ("carol", "ali", "a\nb"):
                     with pytest.raises(ProblemError) as caught:
                         await table["disconnect"]({"user": stranger})
@@ -538,5 +547,31 @@ def test_disconnecting_a_user_takes_another_spelling_and_refuses_a_stranger(tmp_
                 assert await it.cause(alices) is EndCause.DISCONNECTED
                 assert await it.cause(bobs) is None
                 assert await table["disconnect"]({"user": "alice"}) == {"ended": []}
+
+    run(work())
+
+
+def test_many_rules_for_many_sessions_are_sent_no_faster_than_the_edge_takes_them(tmp_path, monkeypatch):
+    """An edge that comes back with thousands of sessions is told all their rules anew."""
+    monkeypatch.setattr(service, "TURN", 0.0)
+    monkeypatch.setattr(edge_client, "MAX_QUEUED", 1 << 20)
+    monkeypatch.setattr(edge_client, "CROWDED", 1 << 17)
+    ports = {"name": "open", "action": "allow", "to": [f"10.77.{net}.0/24" for net in range(200)]}
+    ports["ports"] = ["443", "8443"]
+    configuration = tree(
+        network={"pools": ["10.88.0.0/24", "fd00:88::/64"]},
+        realms=[realm(policy=limits(1000))],
+        access_control=[{**ports, "protocol": "tcp"}],
+    )
+
+    async def work():
+        async with subject(tmp_path, configuration=configuration) as it:
+            sessions = [(await it.open()).session for _ in range(60)]  # 1.7 MiB
+            async with it.serving(
+                *(state_of(each, conn=number) for number, each in enumerate(sessions, 1))
+            ) as edge:
+                await it.settle(edge)
+                assert [m.session for m in edge.of(SetRules)] == [each.id for each in sessions]
+                assert {len(m.rules) for m in edge.of(SetRules)} == {400}
 
     run(work())

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lockgate.server.auth import guard as module
 from lockgate.server.auth.guard import Guard, Verdict, source_key
-from lockgate.server.config.tree import Guard as Settings
+from lockgate.server.config.tree.authentication import Guard as Settings
 
 SETTINGS = Settings(
     window_seconds=300,

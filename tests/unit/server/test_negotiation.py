@@ -5,6 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from lockgate.model.session import Session
+from lockgate.policy.effective import effective
 from lockgate.protocol.edge_link import (
     InstallEspIn,
     InstallEspOut,
@@ -22,12 +23,19 @@ from lockgate.protocol.pulse.config import (
     encode_config,
 )
 from lockgate.protocol.pulse.esp_keys import decode_offer
-from lockgate.protocol.pulse.extensions import CAPABILITIES, ESP_CROSS, ESP_GCM, ESP_PROBE, RESUME_PROOF
-from lockgate.server.config.access import access_rules
-from lockgate.server.config.tree import Esp
-from lockgate.server.gateway.settings import GatewaySettings
+from lockgate.protocol.pulse.extensions import (
+    CAPABILITIES,
+    ESP_CROSS,
+    ESP_GCM,
+    ESP_PROBE,
+    RESUME_PROOF,
+    SESSION_OPTIONS,
+)
+from lockgate.server.config.compile import compile_policy
+from lockgate.server.gateway.terms import terms_of, tunnel_config
 from tests.unit.protocol.openconnect_frames import KEYS, KEYS_ANSWER
-from tests.unit.server.gateway_subject import CONFIGURATION, END_OF_CONFIG, state_of, subject
+from tests.unit.server.control_subject import tree
+from tests.unit.server.gateway_subject import END_OF_CONFIG, state_of, subject
 from tests.unit.server.scripted_edge import OwnClient, Visitor, eventually
 from tests.unit.server.support import CLIENT, run
 
@@ -50,15 +58,14 @@ TABLE = [
     ("esp-cross", {}, CBC, SHA256, True, False),
     ("esp-probe", {}, CBC, SHA256, False, True),
     ("resume-proof", {}, CBC, SHA256, False, False),
+    ("session-options", {}, CBC, SHA256, False, False),
     ("all", {}, GCM128, (EspCipher.AES128_GCM, EspHmac.NONE), True, True),
     ("all", {"enabled": False}, None, None, False, False),
 ]  # fmt: skip
 
 
-def configured(esp, **network):
-    return CONFIGURATION.model_copy(
-        update={"esp": Esp(**esp), "network": CONFIGURATION.network.model_copy(update=network)}
-    )
+def configured(esp, **vpn):
+    return tree(esp=esp, roles=[{"name": "Users", "vpn": vpn}])
 
 
 @pytest.mark.parametrize(("announced", "esp", "suite", "wire", "cross", "extended"), TABLE)
@@ -92,10 +99,6 @@ def test_who_gets_what(tmp_path, announced, esp, suite, wire, cross, extended):
     run(work())
 
 
-def settings_of(configuration):
-    return GatewaySettings.compile(configuration, access_rules(configuration), 1)
-
-
 def a_session(**kwargs):
     return Session(
         id=1, user="alice", realm="Users", roles=(), address4=ip_address("10.88.0.2"), address6=None,
@@ -103,9 +106,11 @@ def a_session(**kwargs):
     )  # fmt: skip
 
 
-def told(capabilities=frozenset(), esp=None, **network):
-    settings = settings_of(configured(esp or {}, **network))
-    return settings.tunnel_config(a_session(), settings.terms(capabilities))
+def told(capabilities=frozenset(), configuration=None):
+    configuration = configuration or configured({})
+    rights = effective(compile_policy(configuration, 1), ["Users"])
+    terms = terms_of(configuration.esp, rights, capabilities)
+    return tunnel_config(configuration.esp, configuration.network, rights, a_session(), terms)
 
 
 def test_openconnect_is_told_nothing_new_but_what_it_passes_over():
@@ -123,16 +128,17 @@ def test_openconnect_is_told_nothing_new_but_what_it_passes_over():
 ROUTES = [
     ({}, "tunnel_routes_first enforce4 enforce6"),
     ({"route_precedence": "endpoint"}, "enforce4 enforce6"),
-    ({"traffic_enforcement": False}, "tunnel_routes_first"),
+    ({"traffic_enforcement_ipv4": False}, "tunnel_routes_first enforce6"),
+    ({"traffic_enforcement_ipv6": False}, "tunnel_routes_first enforce4"),
     ({"local_subnet_access": True}, "tunnel_routes_first local_subnet_access enforce4 enforce6"),
     ({"route_monitor": True}, "disconnect_on_route_change tunnel_routes_first enforce4 enforce6"),
 ]
 
 
 @pytest.mark.parametrize("capabilities", [frozenset(), CAPABILITIES])
-@pytest.mark.parametrize(("network", "flags"), ROUTES)
-def test_what_the_configuration_says_about_routes_reaches_every_client(network, flags, capabilities):
-    config = decode_config(encode_config(told(capabilities, **network)))
+@pytest.mark.parametrize(("vpn", "flags"), ROUTES)
+def test_what_the_configuration_says_about_routes_reaches_every_client(vpn, flags, capabilities):
+    config = decode_config(encode_config(told(capabilities, configured({}, **vpn))))
     every = (
         "disconnect_on_route_change",
         "tunnel_routes_first",
@@ -141,6 +147,21 @@ def test_what_the_configuration_says_about_routes_reaches_every_client(network, 
         "enforce6",
     )
     assert [name for name in every if getattr(config, name)] == flags.split()
+
+
+OPTIONS = {"reminder_seconds": 300, "persistent_password_caching": True}
+
+
+@pytest.mark.parametrize("esp", [True, False])
+def test_session_options_are_told_to_whom_they_mean_something(esp):
+    def options(session, *capabilities):
+        configuration = tree(esp={"enabled": esp}, roles=[{"name": "Users", "session": session}])
+        config = decode_config(encode_config(told(set(capabilities), configuration)))
+        return config.reminder, config.password_caching
+
+    assert options(OPTIONS, SESSION_OPTIONS) == (300, True)
+    assert options({}, SESSION_OPTIONS) == (0, False)
+    assert options(OPTIONS, *CAPABILITIES - {SESSION_OPTIONS}) == (0, False)
 
 
 def test_the_capabilities_are_those_of_the_connection(tmp_path):
@@ -210,5 +231,5 @@ def test_after_a_restart_a_session_is_rekeyed_with_the_suite_it_was_opened_with(
 
 
 def test_no_capability_is_without_a_row():
-    assert {ESP_GCM, ESP_CROSS, ESP_PROBE, RESUME_PROOF} == CAPABILITIES
+    assert {ESP_GCM, ESP_CROSS, ESP_PROBE, RESUME_PROOF, SESSION_OPTIONS} == CAPABILITIES
     assert {row[0] for row in TABLE} == {*CAPABILITIES, "", "all"}

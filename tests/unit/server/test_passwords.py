@@ -6,7 +6,7 @@ import pytest
 
 from lockgate.protocol.secret import Secret
 from lockgate.server.auth.passwords import Busy, Hasher, hash_password, prepare
-from lockgate.server.config.tree import Argon2
+from lockgate.server.config.tree.authentication import Argon2
 from tests.unit.server.support import CHEAP, run
 
 PASSWORD = Secret.of_text("korrekt Pferd Batterie ë")

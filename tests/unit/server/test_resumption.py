@@ -13,34 +13,27 @@ from lockgate.model.session import EndCause, Refusal, RefusalReason
 from lockgate.protocol.edge_link import Attach, CloseConn, CloseSession, Fatal, InstallEspIn, RekeyWanted
 from lockgate.protocol.pulse.extensions import resume_message
 from lockgate.protocol.secret import Secret
-from lockgate.server.audit import Audit
-from lockgate.server.config.tree import Sessions as Settings
-from lockgate.server.config.values import parse_network
 from lockgate.server.operations import describe
-from lockgate.server.sessions import Opened, Proof, Sessions
+from lockgate.server.sessions import Opened, Proof
 from lockgate.server.sessions import service as sessions_service
 from lockgate.server.store import cookies
+from tests.unit.server.control_subject import Rig
 from tests.unit.server.gateway_subject import PASSWORD, opened_generations, state_of, subject
 from tests.unit.server.scripted_edge import OwnClient, ScriptedEdge, Visitor, eventually
-from tests.unit.server.support import CLIENT, Clock, identity, new_store, run, same_store, user
+from tests.unit.server.support import CLIENT, identity, new_store, run, same_store, user
 
 KEY, OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32)), Ed25519PrivateKey.generate()
 PUBLIC = KEY.public_key().public_bytes_raw()
 HERE, ELSEWHERE = bytes([1] * 32), bytes([2] * 32)
 TAKEN_OVER = Fatal(7, "The session was ended because somebody else tried to take it over: sign in again.")
-POOLS = (parse_network("10.88.0.0/24"),)
 
 
 def proof(cookie, key=KEY, signed_for=HERE, exporter=HERE):
     return Proof(Secret(exporter), key.sign(resume_message(signed_for, cookie)))
 
 
-class Case:
+class Case(Rig):
     """Sessions over a real store; clients are whoever has a cookie."""
-
-    def __init__(self, store):
-        self.store, self.clock = store, Clock()
-        self.sessions = Sessions(store, Settings(), POOLS, Audit(store.audit, self.clock), self.clock)
 
     async def open(self, key=PUBLIC):
         return await self.sessions.open(identity(), CLIENT, public_key=key)
@@ -61,7 +54,11 @@ class Case:
 async def case(folder):
     async with new_store(folder) as store:
         await store.users.add(user())
-        yield Case(store)
+        it = Case(store)
+        try:
+            yield it
+        finally:
+            it.sign_ins.close()
 
 
 # -- proof -----------------------------------------------------------------------------------------
@@ -154,7 +151,7 @@ def test_every_resumption_brings_a_new_cookie(tmp_path):
             return cookies
 
     values = [cookie.reveal() for cookie in run(work())]
-    content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    content = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     assert not [value for value in values if value in content]
 
 

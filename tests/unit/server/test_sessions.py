@@ -10,20 +10,34 @@ import pytest
 from lockgate.model.prompt import Refused
 from lockgate.model.session import EndCause, Refusal, RefusalReason
 from lockgate.protocol.secret import Secret
-from lockgate.server.audit import Audit
-from lockgate.server.config.tree import Sessions as Settings
-from lockgate.server.config.values import parse_network
-from lockgate.server.sessions import Sessions, service
-from tests.unit.server.support import CLIENT, NO_PROOF, Clock, identity, new_store, run, same_store, user
+from lockgate.server.config.compile import compile_policy
+from lockgate.server.sessions import service
+from tests.unit.server.control_subject import OPEN, Rig, limits, realm, tree
+from tests.unit.server.support import CLIENT, NO_PROOF, identity, new_store, run, same_store, user
 
-SETTINGS = Settings(max_per_user=3, length_seconds=1000, idle_seconds=100, address_quarantine_seconds=30)
-POOLS = (parse_network("10.88.0.0/29"), parse_network("fd00:88::/64"))
+POOLS = ["10.88.0.0/29", "fd00:88::/64"]
 
 
-class Subject:
-    def __init__(self, store, settings=SETTINGS, pools=POOLS):
-        self.store, self.clock = store, Clock()
-        self.sessions = Sessions(store, settings, pools, Audit(store.audit, self.clock), self.clock)
+def role(name="Users", **session):
+    return {"name": name, "session": {"length_seconds": 1000, "idle_seconds": 100, **session}}
+
+
+def configuration(pools=POOLS, **parts):
+    """Three sessions a user, short ones; `parts` as `tree` takes them."""
+    return tree(
+        **{
+            "network": {"pools": list(pools), "address_quarantine_seconds": 30},
+            "realms": [realm(policy=limits(3))],
+            "roles": [role()],
+            **parts,
+        }
+    )
+
+
+class Subject(Rig):
+    def of(self, name):
+        """What `at_limit` wants to know."""
+        return "System Local", name, self.in_force.policy.realms["Users"]
 
     async def open(self, name="alice"):
         self.clock.now += 0.001  # lists are ordered by time
@@ -43,7 +57,11 @@ async def subject(folder, **kwargs):
     async with new_store(folder) as store:
         for name in ("alice", "bob"):
             await store.users.add(user(name))
-        yield Subject(store, **kwargs)
+        subject = Subject(store, configuration(**kwargs))
+        try:
+            yield subject
+        finally:
+            subject.sign_ins.close()
 
 
 def test_a_new_session_and_its_cookie(tmp_path):
@@ -61,7 +79,7 @@ def test_a_new_session_and_its_cookie(tmp_path):
             return cookie
 
     cookie = run(work())
-    content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    content = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     assert cookie not in content
     assert hashlib.sha256(cookie).digest() in content
 
@@ -109,7 +127,13 @@ def test_resuming_keeps_the_addresses_and_moves_the_generation(tmp_path):
             it.clock.now += 50
             elsewhere = replace(CLIENT, source="198.51.100.3")
             resumed = (await it.resume(opened.cookie, elsewhere)).session
-            assert resumed == replace(opened.session, generation=2, client=elsewhere, last_seen=it.clock.now)
+            assert resumed == replace(
+                opened.session,
+                generation=2,
+                client=elsewhere,
+                last_seen=it.clock.now,
+                facts=replace(opened.session.facts, source="198.51.100.3"),
+            )
             entry = (await it.store.audit.newest(1))[0]
             assert (entry.event, entry.source, entry.session) == (
                 "session-resume",
@@ -158,7 +182,7 @@ def test_the_length_ends_a_session_by_its_own_clock(tmp_path):
     """Nobody swept yet: the cookie is worth nothing all the same."""
 
     async def work():
-        async with subject(tmp_path, settings=SETTINGS.model_copy(update={"idle_seconds": 0})) as it:
+        async with subject(tmp_path, roles=[role(idle_seconds=0)]) as it:
             opened = await it.open()
             it.clock.now += 999.9
             assert await it.sessions.by_cookie(opened.cookie) == opened.session
@@ -220,17 +244,17 @@ def test_activity_is_written_down_now_and_then(tmp_path):
 
 def test_limits_are_refusals_with_a_reason(tmp_path):
     async def work():
-        async with subject(tmp_path, pools=(parse_network("10.88.0.0/29"),)) as it:
+        async with subject(tmp_path, pools=["10.88.0.0/29"]) as it:
             opened = [await it.open() for _ in range(3)]
-            assert [option.id for option in await it.sessions.at_limit("alice")] == [
+            assert [option.id for option in await it.sessions.at_limit(*it.of("alice"))] == [
                 str(each.session.id) for each in opened
             ]
-            assert await it.sessions.at_limit("bob") == ()
+            assert await it.sessions.at_limit(*it.of("bob")) == ()
             too_many = await it.open()
             for _ in range(2):
                 await it.open("bob")
             no_address = await it.open("bob")
-            await it.store.users.set_enabled("bob", False, it.clock.now, it.clock.now)
+            await it.store.users.set_enabled("System Local", "bob", False, it.clock.now, it.clock.now)
             changed = await it.open("bob")
             assert [type(each) for each in (too_many, no_address, changed)] == [Refused] * 3
             assert [each.code for each in (too_many, no_address, changed)] == [
@@ -266,7 +290,7 @@ def test_what_the_command_beside_the_server_ends_is_noticed(tmp_path):
             alices, bobs = (await it.open()).session, (await it.open("bob")).session
             known = [alices.id, bobs.id]
             assert await it.sessions.ended_elsewhere(known) == []
-            await command.users.set_enabled("alice", False, it.clock.now, it.clock.now + 30)
+            await command.users.set_enabled("System Local", "alice", False, it.clock.now, it.clock.now + 30)
             (ended,) = await it.sessions.ended_elsewhere(known)
             assert (ended.id, ended.cause) == (alices.id, EndCause.USER_DISABLED)
             assert await it.sessions.ended_elsewhere(known) == []
@@ -280,7 +304,7 @@ def test_a_failure_does_not_lose_what_another_process_ended(tmp_path, monkeypatc
         async with subject(tmp_path) as it, same_store(tmp_path) as command:
             session = (await it.open()).session
             await it.sessions.ended_elsewhere([session.id])
-            await command.users.set_enabled("alice", False, it.clock.now, it.clock.now + 30)
+            await command.users.set_enabled("System Local", "alice", False, it.clock.now, it.clock.now + 30)
 
             async def broken(*_):
                 raise OSError("disk")
@@ -304,5 +328,65 @@ def test_old_ended_sessions_are_forgotten(tmp_path):
             it.clock.now += service.KEEP_ENDED + 1
             await it.sessions.due()
             assert (await it.sessions.by_cookie(opened.cookie)).reason is RefusalReason.UNKNOWN
+
+    run(work())
+
+
+# -- while another revision is committed -----------------------------------------------------------
+
+
+def test_rights_that_were_compiled_during_a_change_do_not_outlive_it(tmp_path, monkeypatch):
+    """A resumption is judged in a thread of the store, while the loop takes another revision over."""
+
+    async def work():
+        async with subject(tmp_path, access_control=[OPEN]) as it:
+            compile_rights = it.in_force._compile
+
+            def during(roles):
+                found = compile_rights(roles)
+                policy = compile_policy(configuration(access_control=[]), 2)
+                it.in_force.policy = policy
+                it.in_force._begin_anew()
+                return found
+
+            it.in_force._begin_anew()
+            monkeypatch.setattr(it.in_force, "_compile", during)
+            assert it.in_force.rights(("Users",)).rules
+            monkeypatch.undo()
+            assert it.in_force.rights(("Users",)).rules == ()
+
+    run(work())
+
+
+def test_a_resumption_is_of_the_revision_that_judged_it(tmp_path, monkeypatch):
+    """So that whoever starts the tunnel sees that there is a newer one."""
+
+    async def work():
+        async with subject(tmp_path) as it:
+            opened = await it.open()
+            decide = service.admit
+
+            def during(*args, **kwargs):
+                decided = decide(*args, **kwargs)
+                it.in_force.policy = compile_policy(configuration(), 2)
+                return decided
+
+            monkeypatch.setattr(service, "admit", during)
+            moved = replace(CLIENT, host_name="other")
+            resumed = await it.resume(opened.cookie, moved)
+            assert resumed.session.revision == 1
+
+    run(work())
+
+
+def test_no_session_without_any_address(tmp_path):
+    """A profile may name addresses of a network that takes effect at the next start."""
+    profile = {"name": "New", "addresses": ["10.99.0.0/24"], "applies": {"to": "all", "roles": []}}
+
+    async def work():
+        async with subject(tmp_path) as it:
+            grown = configuration(pools=(*POOLS, "10.99.0.0/24"), connection_profiles=[profile])
+            await it.adopt(grown)
+            assert (await it.open()).code == "no-address-left"
 
     run(work())

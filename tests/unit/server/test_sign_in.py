@@ -12,37 +12,20 @@ import structlog
 from lockgate.model.prompt import Credentials, Notice, Refused, SessionChoice, SignedIn
 from lockgate.protocol.errors import UsageError
 from lockgate.protocol.secret import Secret
-from lockgate.server.audit import Audit
 from lockgate.server.auth import passwords
 from lockgate.server.auth.passwords import hash_password
-from lockgate.server.auth.service import SignIns
-from lockgate.server.config.tree import Argon2, Guard, SignIn
-from lockgate.server.config.tree import Sessions as SessionSettings
-from lockgate.server.config.values import parse_network
+from lockgate.server.config.tree.authentication import Argon2, Guard
 from lockgate.server.logs import configure_logs
-from lockgate.server.sessions import Opened, Sessions
-from tests.unit.server.support import CHEAP, CLIENT, Clock, new_store, run, user
+from lockgate.server.sessions import Opened
+from tests.unit.server.control_subject import Rig, limits, realm, request, tree
+from tests.unit.server.support import CHEAP, CLIENT, new_store, run, user
 
 PASSWORD = "wonderland-7f3a"
 HASH = hash_password(CHEAP, Secret.of_text(PASSWORD))
-POOLS = (parse_network("10.88.0.0/24"),)
 
 
-class Gateway:
-    """Sign-ins over a real store, with the collaborators a control plane gives them."""
-
-    def __init__(self, store, settings, max_per_user=5):
-        self.store, self.clock = store, Clock()
-        audit = Audit(store.audit, self.clock)
-        self.sessions = Sessions(store, SessionSettings(max_per_user=max_per_user), POOLS, audit, self.clock)
-        self.sign_ins = SignIns(
-            store=store,
-            settings=settings,
-            sessions=self.sessions,
-            audit=audit,
-            end_session=self.sessions.end,
-            clock=self.clock,
-        )
+class Gateway(Rig):
+    """Sign-ins over a real store."""
 
     async def reasons(self):
         """The audit's view of all sign-ins."""
@@ -53,12 +36,21 @@ class Gateway:
         ]
 
 
+def sign_in(**settings):
+    """A tree with these settings of `sign_in`."""
+    return tree(sign_in={"argon2": CHEAP.model_dump(), **settings})
+
+
+def guarded(**settings):
+    return sign_in(guard=Guard(**settings).model_dump())
+
+
 @contextlib.asynccontextmanager
-async def gateway(folder, settings=None, **kwargs):
+async def gateway(folder, configuration=None):
     async with new_store(folder) as store:
         await store.users.add(user("alice", password_hash=HASH))
         await store.users.add(user("dora", password_hash=HASH, enabled=False))
-        subject = Gateway(store, settings or SignIn(argon2=CHEAP), **kwargs)
+        subject = Gateway(store, configuration)
         try:
             await subject.sign_ins.start()
             yield subject
@@ -66,13 +58,23 @@ async def gateway(folder, settings=None, **kwargs):
             subject.sign_ins.close()
 
 
+def with_notices(before="", after=""):
+    notices = [{"name": name, "text": text} for name, text in (("before", before), ("after", after)) if text]
+    policy = {
+        "name": "users", "url": "*/", "realms": ["Users"],
+        "pre_notification": "before" if before else "", "post_notification": "after" if after else "",
+    }  # fmt: skip
+    return tree(sign_in_notifications=notices, sign_in_policies=[policy])
+
+
 def typed(name, password=PASSWORD):
     return {"username": name, "password": Secret.of_text(password)}
 
 
-async def attempt(subject, *answers, source="192.0.2.9"):
+async def attempt(subject, *answers, source="192.0.2.9", user_agent="test client", **rest):
     """The steps of one conversation."""
-    conversation = subject.sign_ins.conversation(replace(CLIENT, source=source))
+    client = replace(CLIENT, source=source, user_agent=user_agent)
+    conversation = subject.sign_ins.conversation(request(client, **rest))
     steps = [await conversation.start()]
     for answer in answers:
         steps.append(await conversation.answer(answer))
@@ -151,8 +153,7 @@ def test_who_knows_the_password_is_told_that_the_account_is_disabled(tmp_path):
 
 def test_a_notice_comes_first(tmp_path):
     async def work():
-        settings = SignIn(argon2=CHEAP, notice="Be nice.")
-        async with gateway(tmp_path, settings) as subject:
+        async with gateway(tmp_path, with_notices("Be nice.")) as subject:
             notice, prompt, outcome = await attempt(subject, {}, typed("alice"))
             assert (notice, prompt) == (Notice("Be nice."), Credentials(retry=False))
             assert isinstance(outcome, SignedIn)
@@ -163,12 +164,12 @@ def test_a_notice_comes_first(tmp_path):
 def test_no_step_is_skipped_or_taken_twice(tmp_path):
     async def work():
         async with gateway(tmp_path) as subject:
-            conversation = subject.sign_ins.conversation(CLIENT)
+            conversation = subject.sign_ins.conversation(request())
             with pytest.raises(UsageError):
                 await conversation.answer(typed("alice"))
             with pytest.raises(UsageError):
                 await conversation.answer(typed("alice"))
-            finished = subject.sign_ins.conversation(CLIENT)
+            finished = subject.sign_ins.conversation(request())
             await finished.start()
             with pytest.raises(UsageError):
                 await finished.start()
@@ -182,7 +183,7 @@ def test_no_step_is_skipped_or_taken_twice(tmp_path):
 
 def test_a_notice_is_not_a_way_around_the_password(tmp_path):
     async def work():
-        async with gateway(tmp_path, SignIn(argon2=CHEAP, notice="x")) as subject:
+        async with gateway(tmp_path, with_notices("x")) as subject:
             assert (await attempt(subject, typed("alice")))[-1] == Credentials(retry=False)
 
     run(work())
@@ -191,13 +192,13 @@ def test_a_notice_is_not_a_way_around_the_password(tmp_path):
 def test_when_something_breaks_the_answer_is_no_and_stays_no(tmp_path, monkeypatch):
     async def work():
         async with gateway(tmp_path) as subject:
-            conversation = subject.sign_ins.conversation(CLIENT)
+            conversation = subject.sign_ins.conversation(request())
             await conversation.start()
 
             async def broken(*_, **__):
                 raise OSError("disk")
 
-            monkeypatch.setattr(subject.sign_ins._shared.audit, "record", broken)
+            monkeypatch.setattr(subject.sign_ins._shared.audit, "write", broken)
             with pytest.raises(OSError, match="disk"):
                 await conversation.answer(typed("alice"))
             with pytest.raises(UsageError):
@@ -206,11 +207,25 @@ def test_when_something_breaks_the_answer_is_no_and_stays_no(tmp_path, monkeypat
     run(work())
 
 
+def test_who_opens_a_session_writes_the_sign_in_with_it(tmp_path):
+    async def work():
+        async with gateway(tmp_path) as subject:
+            conversation = subject.sign_ins.conversation(request(), opens_session=True)
+            await conversation.start()
+            identity = (await conversation.answer(typed("alice"))).identity
+            assert await subject.store.audit.newest(10) == []
+            await subject.sessions.open(identity, CLIENT, before=conversation.unwritten)
+            found = await subject.store.audit.newest(10)
+            assert [each.event for each in found] == ["sign-in", "session-open"]
+
+    run(work())
+
+
 def test_a_locked_user_sees_what_a_wrong_password_shows(tmp_path, monkeypatch):
-    guard = Guard(failures_per_user_and_address=3, lock_seconds=60)
+    settings = guarded(failures_per_user_and_address=3, lock_seconds=60)
 
     async def work():
-        async with gateway(tmp_path, SignIn(argon2=CHEAP, guard=guard)) as subject:
+        async with gateway(tmp_path, settings) as subject:
             before = await attempt(subject, *[typed("alice", "wrong")] * 3)
             work_done = []
             monkeypatch.setattr(passwords.Hasher, "verify", lambda *_: work_done.append(1))
@@ -230,7 +245,8 @@ def test_a_locked_user_sees_what_a_wrong_password_shows(tmp_path, monkeypatch):
 def test_attempts_that_wait_for_a_hash_are_judged_again(tmp_path):
     """A hundred guesses at once are no more than the limit and the few that were under way."""
     guard = Guard(failures_per_user_and_address=5, failures_per_address=1000)
-    settings = SignIn(argon2=Argon2(memory_kib=64, time_cost=1, concurrency=2), guard=guard)
+    argon2 = Argon2(memory_kib=64, time_cost=1, concurrency=2)
+    settings = sign_in(argon2=argon2.model_dump(), guard=guard.model_dump())
 
     async def work():
         async with gateway(tmp_path, settings) as subject:
@@ -243,7 +259,7 @@ def test_attempts_that_wait_for_a_hash_are_judged_again(tmp_path):
 
 
 def test_a_full_queue_says_try_again(tmp_path):
-    settings = SignIn(argon2=Argon2(memory_kib=64, time_cost=1, concurrency=1, queue=1))
+    settings = sign_in(argon2=Argon2(memory_kib=64, time_cost=1, concurrency=1, queue=1).model_dump())
 
     async def work():
         async with gateway(tmp_path, settings) as subject, subject.sign_ins._hasher.slot():
@@ -259,8 +275,7 @@ def test_a_full_queue_says_try_again(tmp_path):
 
 
 def test_a_restart_does_not_make_users_strangers(tmp_path):
-    guard = Guard(failures_per_user=1, slow_seconds=3600)
-    settings = SignIn(argon2=CHEAP, guard=guard)
+    settings = guarded(failures_per_user=1, slow_seconds=3600)
 
     async def work():
         async with gateway(tmp_path, settings) as subject:
@@ -279,14 +294,14 @@ def test_a_restart_does_not_make_users_strangers(tmp_path):
 
 
 def test_the_hash_is_renewed_when_the_parameters_changed(tmp_path):
-    settings = SignIn(argon2=Argon2(memory_kib=72, time_cost=1))
+    settings = sign_in(argon2=Argon2(memory_kib=72, time_cost=1).model_dump())
 
     async def work():
         async with gateway(tmp_path, settings) as subject:
             await attempt(subject, typed("alice", "wrong"))
-            assert (await subject.store.users.find("alice")).password_hash == HASH
+            assert (await subject.store.users.find("System Local", "alice")).password_hash == HASH
             *_, outcome = await attempt(subject, typed("alice"))
-            record = await subject.store.users.find("alice")
+            record = await subject.store.users.find("System Local", "alice")
             assert record.password_hash.startswith("$argon2id$v=19$m=72")
             # The account is the same one: the session can be opened.
             assert isinstance(await subject.sessions.open(outcome.identity, CLIENT), Opened)
@@ -306,13 +321,13 @@ async def open_sessions(subject, count):
 
 def test_at_the_limit_the_user_ends_one_of_the_own_sessions(tmp_path):
     async def work():
-        async with gateway(tmp_path, max_per_user=2) as subject:
+        async with gateway(tmp_path, tree(realms=[realm(policy=limits(2))])) as subject:
             await subject.store.users.add(user("bob", password_hash=HASH))
             identity = (await attempt(subject, typed("bob")))[-1].identity
             bobs = (await subject.sessions.open(identity, CLIENT)).session
             first, second = await open_sessions(subject, 2)
 
-            conversation = subject.sign_ins.conversation(CLIENT)
+            conversation = subject.sign_ins.conversation(request())
             await conversation.start()
             choice = await conversation.answer(typed("alice"))
             assert isinstance(choice, SessionChoice)
@@ -335,7 +350,7 @@ def test_at_the_limit_the_user_ends_one_of_the_own_sessions(tmp_path):
 )
 def test_other_sessions_cannot_be_chosen(tmp_path, answer):
     async def work():
-        async with gateway(tmp_path, max_per_user=1) as subject:
+        async with gateway(tmp_path, tree(realms=[realm(policy=limits(1))])) as subject:
             await subject.store.users.add(user("bob", password_hash=HASH))
             identity = (await attempt(subject, typed("bob")))[-1].identity
             bobs = (await subject.sessions.open(identity, CLIENT)).session
@@ -372,6 +387,6 @@ def test_secrets_and_control_characters_stay_out_of_log_and_audit(tmp_path):
     assert "\x1b" not in stream.getvalue()
     assert entries[2].user.startswith("evil\\x0a\\x1b[2Jxxx")
     assert len(entries[2].user) == 128
-    for file in tmp_path.iterdir():
+    for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert b"canary" not in file.read_bytes()
         assert PASSWORD.encode() not in file.read_bytes()
