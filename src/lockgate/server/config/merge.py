@@ -53,15 +53,25 @@ def conflicts(base: Data, mine: Data, theirs: Data) -> tuple[Conflict, ...]:
     """What both sides changed since `base`, and not to the same.
 
     Two changes meet when one stands inside the other, and when both put something in its place in the same
-    collection whose order decides.
+    collection whose order decides. What both did alike meets nothing.
     """
     their_changes = _by_path(differences(base, theirs))
     if not their_changes:
         return ()
     their_prefixes = {path[:length] for path in their_changes for length in range(1, len(path) + 1)}
-    their_orders = {path[:-1]: each for path, each in their_changes.items() if _orders(each)}
+    my_changes = list(differences(base, mine))
+    alike = {
+        each.path
+        for each in my_changes
+        if (o := their_changes.get(each.path)) is not None and _agree(each, o)
+    }
+    their_orders = {
+        path[:-1]: each for path, each in their_changes.items() if _orders(each) and path not in alike
+    }
     found: list[Conflict] = []
-    for each in differences(base, mine):
+    for each in my_changes:
+        if each.path in alike:
+            continue
         other = _meeting(each, their_changes, their_prefixes)
         if other is None and _orders(each):
             other = their_orders.get(each.path[:-1])

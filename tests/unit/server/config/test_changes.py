@@ -146,6 +146,12 @@ MEET = [
     ([edits.Move("access_control/DNS", "Intranet")], [edits.Remove("access_control/DNS")], True),
     ([edits.Insert("access_control/New", {}, "DNS")], [edits.Remove("access_control/DNS")], False),
     ([("network/mtu", 1300)], [("esp/port", 4501)], False),
+    # What both did alike is no question, whatever one of them did beside it.
+    (
+        [edits.Move("access_control/Printers", "Intranet"), edits.Insert("access_control/New", {}, "DNS")],
+        [edits.Move("access_control/Printers", "Intranet")],
+        False,
+    ),
 ]
 
 

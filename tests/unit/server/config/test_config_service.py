@@ -5,6 +5,7 @@ import contextlib
 import json
 
 import pytest
+import structlog
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.secret import Secret
@@ -281,7 +282,13 @@ def test_who_may_not_change_an_area_changes_nothing(tmp_path):
 TARGET = {"url": "https://other.example.org:8443", "token": TOKEN}
 
 
-def test_secrets_go_in_and_never_out(tmp_path, capfd):
+def test_secrets_go_in_and_never_out(tmp_path, capfd, monkeypatch):
+    # A logger of its own: that of the module may be bound to what another test captured.
+    printing = structlog.wrap_logger(
+        structlog.PrintLogger(), processors=[structlog.processors.JSONRenderer()]
+    )
+    monkeypatch.setattr("lockgate.server.config.service.log", printing)
+
     async def work():
         async with services(tmp_path) as [(service, store)]:
             draft = await service.create_draft("ann")
