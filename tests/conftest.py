@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import structlog
 from hypothesis import settings
 
 # No deadline: a test never asserts timing. No database: a run leaves nothing behind.
@@ -13,3 +16,10 @@ settings.load_profile("lockgate")
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """What one test makes of the process's logging is not the next one's."""
+    yield
+    structlog.reset_defaults()
