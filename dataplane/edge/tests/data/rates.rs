@@ -29,6 +29,8 @@ fn set_limits(gateway: &Gateway, rate_in: u64, rate_out: u64) {
         rate_in,
         rate_out,
     });
+    // What is put into the TUN next must not overtake the order.
+    gateway.sync();
 }
 
 #[test]
