@@ -6,7 +6,6 @@ when nothing is said. It takes about two minutes, most of them waiting for figur
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 
-from tests.e2e.console.browser import chromium
 from tests.lab import Gateway, Lab, OpenConnect, intranet
+from tests.lab.browser import chromium, enter_console
 from tests.lab.gateway import PASSWORD
 from tests.lab.topology import GATEWAY4, INTRANET4
 
@@ -94,20 +93,11 @@ def main(folder: Path) -> None:
         gateway.stop()
 
 
-def _url(gateway: Gateway, path: str = "") -> str:
-    return f"https://127.0.0.1:{8443 + gateway.place}/admin/{path}"
-
-
 def _signed_in(browser: Browser, gateway: Gateway, folder: Path) -> Page:
     page = browser.new_context(ignore_https_errors=True, viewport=SIZE).new_page()
-    page.goto(_url(gateway))
+    page.goto(gateway.console_url)
     page.screenshot(path=folder / "sign-in.png")
-    found = re.search(r"Password:\s+(\S+)", gateway.init_output)
-    assert found
-    page.get_by_label("User name").fill("admin")
-    page.get_by_label("Password").fill(found[1])
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("heading", level=1, name="Overview").wait_for()
+    enter_console(page, "admin", gateway.admin_password)
     return page
 
 
@@ -139,7 +129,7 @@ def _wait_for_figures(lab: Lab) -> None:
 def _shots(page: Page, gateway: Gateway, folder: Path) -> None:
     def shot(name: str, path: str, dark: bool = False) -> None:
         page.emulate_media(color_scheme="dark" if dark else "light")
-        page.goto(_url(gateway, path))
+        page.goto(gateway.console_url + path)
         page.wait_for_load_state("networkidle")
         page.screenshot(path=folder / f"{name}.png")
 
@@ -149,7 +139,7 @@ def _shots(page: Page, gateway: Gateway, folder: Path) -> None:
     shot("role-mapping", "settings/user-realms?at=Users&part=role-mapping")
     shot("access-control", "settings/access-control")
     shot("policy-tracing", f"tracing?user=alice&target={INTRANET4}&port=443&protocol=tcp")
-    page.goto(_url(gateway, "settings/user-roles?at=Staff&part=session"))
+    page.goto(gateway.console_url + "settings/user-roles?at=Staff&part=session")
     page.get_by_label("Max. session length").fill("28800")
     page.get_by_label("Idle time-out").fill("3600")
     page.get_by_role("button", name="Save changes").last.click()

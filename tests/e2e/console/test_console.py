@@ -9,7 +9,8 @@ from playwright.sync_api import Page, expect
 from lockgate.server.config.registry import PAGES
 from lockgate.server.web.console.menu import entries
 from tests.e2e.conftest import Connect
-from tests.e2e.console.conftest import Console, violations
+from tests.e2e.console.conftest import Console
+from tests.lab.browser import violations
 from tests.lab.gateway import PASSWORD
 
 
@@ -73,7 +74,7 @@ def test_a_wrong_password_and_a_page_that_was_wanted(console: Console) -> None:
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("User name or password is wrong")
     assert violations(page) == []
-    page.get_by_label("Password").fill(console.password)
+    page.get_by_label("Password").fill(console.gateway.admin_password)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Gateway")
     page.locator(".lg-person summary").click()

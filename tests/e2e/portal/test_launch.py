@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shlex
 import subprocess
 import sys
 import time
@@ -12,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.e2e.client.conftest import url
-from tests.e2e.portal.conftest import ARGUMENTS, CHROMIUM
 from tests.lab import Gateway, Lab
+from tests.lab.browser import chromium
 from tests.lab.gateway import PASSWORD
 from tests.lab.host import Host
 from tests.lab.own_client import OwnClient
@@ -27,15 +26,10 @@ DEADLINE = 60.0  # seconds
 
 
 @pytest.fixture
-def page(lab: Lab, tmp_path: Path) -> Iterator[Page]:
+def page(lab: Lab) -> Iterator[Page]:
     """A page of a browser that runs on the client host."""
-    browser = tmp_path / "chromium"
-    browser.write_text(f'#!/bin/sh\nexec {shlex.join(lab.client.command([CHROMIUM]))} "$@"\n')
-    browser.chmod(0o755)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=ARGUMENTS)
-        yield chromium.new_context(ignore_https_errors=True).new_page()
-        chromium.close()
+    with chromium(lab.client) as browser:
+        yield browser.new_context(ignore_https_errors=True).new_page()
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 from lockgate.model.session import EndCause
 from tests.e2e.portal.conftest import NewPage, accessible
 from tests.e2e.portal.served import Served
-from tests.unit.server.portal_subject import PASSWORD, Portal
-from tests.unit.server.support import CLIENT, identity
+from tests.unit.server.portal_subject import Portal
+from tests.unit.server.support import CLIENT, PASSWORD, identity
 from tests.unit.server.test_portal import two_realms
 
 LOOKS = [("light", 1200), ("dark", 380)]
