@@ -19,11 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lockgate.server.datadir import DataDirectory
-from lockgate.server.web.local import call
 from tests.bench import machine, signins
 from tests.bench.accounting import CpuMeter, pss_kib
-from tests.bench.browser import API
 from tests.bench.load import Holding, LoadTool
 from tests.bench.tunnels import control_of, edge_of
 from tests.lab import Gateway, Lab, LabError, wait_for
@@ -61,13 +58,6 @@ class Subject:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.gateway = Gateway(lab.gateway, "console")
-        self.directory = DataDirectory(self.gateway.directory)
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        return call(self.directory, method, API + path, body=body).body
-
-    def commit(self, edits: Sequence[Mapping[str, Any]], reason: str) -> None:
-        self.call("POST", "/config/apply", {"edits": list(edits), "reason": reason})
 
     def prepare(self, objects: int, sessions: int) -> float:
         """Configuration and users; returns the seconds of the commit of all objects."""
@@ -78,10 +68,12 @@ class Subject:
         gateway.start()
         more = [f"u{number}" for number in range(signins.USERS, USERS)]
         for name in [*more, *(f"w{number}" for number in range(WATCHED))]:
-            self.call("POST", "/users", {"server": "System Local", "name": name, "password": PASSWORD})
-        edits = configuration(self.call("GET", "/config")["value"], objects)
+            gateway.rest(
+                "POST", "/users", body={"server": "System Local", "name": name, "password": PASSWORD}
+            )
+        edits = configuration(gateway.rest("GET", "/config")["value"], objects)
         begun = time.monotonic()
-        self.commit(edits, "thousands of objects")
+        gateway.commit(*edits, reason="thousands of objects")
         return time.monotonic() - begun
 
     def allow(self, action: str) -> list[dict[str, Any]]:
@@ -148,7 +140,7 @@ def change(subject: Subject, watched: Holding, action: str, word: str) -> Change
     before = len(watched.program.log())
     with CpuMeter(groups) as busy:
         begun = time.monotonic()
-        subject.commit(subject.allow(action), f"{action} for ten sessions")
+        subject.gateway.commit(*subject.allow(action), reason=f"{action} for ten sessions")
         commit = time.monotonic() - begun
         shown = wait_for(
             lambda: found if len(found := told(watched.program.log()[before:], word)) == WATCHED else None,
@@ -180,13 +172,14 @@ def percentiles(samples: Sequence[float]) -> dict[str, float]:
 def watch_pages(subject: Subject, times: int) -> dict[str, dict[str, dict[str, float]]]:
     """What `browser` measures, by kind and address."""
     gateway = subject.gateway
-    password = next(
-        line.split()[1] for line in gateway.init_output.splitlines() if line.startswith("Password:")
+    token = gateway.rest("POST", "/tokens", body={"name": "bench", "scopes": ["*"], "owner": "admin"})[
+        "token"
+    ]
+    line = gateway.host.python(
+        "tests.bench.browser", "--port", str(gateway.admin_port), "--name", GATEWAY_NAME
     )
-    token = subject.call("POST", "/tokens", {"name": "bench", "scopes": ["*"], "owner": "admin"})["token"]
-    line = gateway.host.python("tests.bench.browser", "--port", "8443", "--name", GATEWAY_NAME)
     line += ["--ca", str(gateway.ca_file), "--user", "admin", "--times", str(times)]
-    secrets = json.dumps({"password": password, "token": token})
+    secrets = json.dumps({"password": gateway.admin_password, "token": token})
     found = json.loads(gateway.host.run(line, input=secrets, deadline=900).stdout)
     return {
         kind: {address: percentiles(samples) for address, samples in addresses.items()}

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from lockgate.server.datadir import DataDirectory
-from lockgate.server.web.local import call
 from tests.e2e.conftest import Connect
 from tests.lab import Gateway, Lab
 from tests.lab.topology import INTRANET4
@@ -35,16 +33,11 @@ LIMIT: dict[str, Any] = {
 }
 
 
-def _commit(gateway: Gateway, *edits: dict[str, Any]) -> None:
-    body = {"edits": list(edits), "reason": "test"}
-    call(DataDirectory(gateway.directory), "POST", "/api/v1/config/apply", body=body)
-
-
 @pytest.fixture(scope="module")
 def gateway_with_slow_users(another_gateway: Callable[..., Gateway]) -> Gateway:
     gateway = another_gateway()
     gateway.add_user("slow")
-    _commit(gateway, *ROLE)
+    gateway.commit(*ROLE)
     return gateway
 
 
@@ -53,7 +46,7 @@ def test_a_limited_session_gets_its_rate_and_others_theirs(
     lab: Lab, gateway_with_slow_users: Gateway, connect: Connect, transport: str
 ) -> None:
     gateway = gateway_with_slow_users
-    _commit(gateway, LIMIT)
+    gateway.commit(LIMIT)
     options = ["--no-dtls"] if transport == "TLS" else []
     slow = connect(gateway, user="slow", options=options).wait_configured()
     fast = connect(gateway, host=lab.guest, options=options).wait_configured()
@@ -71,5 +64,5 @@ def test_a_limited_session_gets_its_rate_and_others_theirs(
     assert gateway.session_of("slow")["dropped"] == 0
 
     # Who is connected follows a change at once; at the old rate this would take minutes too.
-    _commit(gateway, {"op": "remove", "path": "bandwidth/slow"})
+    gateway.commit({"op": "remove", "path": "bandwidth/slow"})
     download(lab.client, lab.intranet, INTRANET4, 20_000_000, deadline=60)

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from lockgate.server.datadir import DataDirectory
-from lockgate.server.web.local import call
 from tests.e2e.conftest import Connect
 from tests.lab import Gateway, Lab, OpenConnect, Program, wait_for
 from tests.lab.gateway import PASSWORD
@@ -96,23 +94,16 @@ def _as_it_was(gateway: Gateway) -> Iterator[None]:
     if _get(gateway, "roles") != _get(gateway, "roles", 2) or any(
         _get(gateway, part) != _get(gateway, part, 2) for part in ("realms", "access_control")
     ):
-        call(DataDirectory(gateway.directory), "POST", "/api/v1/config/revisions/2/rollback", body={})
+        gateway.rest("POST", "/config/revisions/2/rollback", body={})
 
 
 def _get(gateway: Gateway, path: str, revision: int | None = None) -> Any:
-    query = {"path": path, "revision": revision}
-    body = call(DataDirectory(gateway.directory), "GET", "/api/v1/config", query=query).body
+    body = gateway.rest("GET", "/config", query={"path": path, "revision": revision})
     return body.get("value", body) if isinstance(body, dict) else body
 
 
 def _commit(gateway: Gateway, **parts: Any) -> None:
-    edits = [{"op": "set", "path": path, "value": value} for path, value in parts.items()]
-    call(
-        DataDirectory(gateway.directory),
-        "POST",
-        "/api/v1/config/apply",
-        body={"edits": edits, "reason": "test"},
-    )
+    gateway.commit(*({"op": "set", "path": path, "value": value} for path, value in parts.items()))
 
 
 def _at(gateway: Gateway, path: str) -> str:

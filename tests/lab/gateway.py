@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lockgate.server.datadir import DataDirectory
+from lockgate.server.web.local import call
 from tests.lab.host import Host
 from tests.lab.program import Program
 from tests.lab.topology import (
@@ -42,6 +44,7 @@ class Gateway:
         self.init_output = ""
         self.place = place
         self.port = 443 if place == 0 else 10443 + place
+        self.admin_port = 8443 + place
         self.esp_port = 4500 + place
         self.tun = f"lockgate{place}"
         self.pool4, self.pool6 = f"10.{88 + place}.0.0/24", f"fd88:{place + 1:x}::/112"
@@ -56,7 +59,7 @@ class Gateway:
         store: str | None = None,
     ) -> Gateway:
         """store: how PostgreSQL is reached (`postgresql.PostgreSQL`); None is SQLite."""
-        options = ["--hostname", GATEWAY_NAME, "--admin-listen", f"127.0.0.1:{8443 + self.place}"]
+        options = ["--hostname", GATEWAY_NAME, "--admin-listen", f"127.0.0.1:{self.admin_port}"]
         if listen is None:
             listen = (f"{GATEWAY4}:{self.port}", f"[{GATEWAY6}]:{self.port}")
         if pools is None:
@@ -76,6 +79,18 @@ class Gateway:
             self.set_config("esp", "port", str(self.esp_port))
             self.set_config("network", "tun_name", f'"{self.tun}"')
         return self
+
+    @property
+    def console_url(self) -> str:
+        """The administrators' console, for a browser on the gateway's host."""
+        return f"https://127.0.0.1:{self.admin_port}/admin/"
+
+    @property
+    def admin_password(self) -> str:
+        """Of the administrator "admin", as `initialise` was told."""
+        told = re.search(r"Password:\s+(\S+)", self.init_output)
+        assert told, self.init_output
+        return told[1]
 
     def add_user(self, name: str, password: str = PASSWORD) -> None:
         self.user("add", name, "--password-stdin", input=password + "\n")
@@ -123,6 +138,16 @@ class Gateway:
         """What a `lockgate config` command prints."""
         line = [_LOCKGATE, "config", command, "--dir", str(self.directory), *arguments]
         return self.host.run(line, input=input).stdout
+
+    def rest(
+        self, method: str, path: str, *, body: Any = None, query: Mapping[str, Any] | None = None
+    ) -> Any:
+        """What REST answers on the gateway's own machine. path: below /api/v1. Raises ProblemError for a no."""
+        return call(DataDirectory(self.directory), method, f"/api/v1{path}", body=body, query=query).body
+
+    def commit(self, *edits: Mapping[str, Any], reason: str = "test") -> None:
+        """One revision more."""
+        self.rest("POST", "/config/apply", body={"edits": list(edits), "reason": reason})
 
     def start(self, *, deadline: float = 30.0) -> Gateway:
         """Run the server; returns when it listens for TLS and answers `server status`."""

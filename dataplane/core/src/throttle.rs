@@ -1,7 +1,8 @@
 //! How much of one session's traffic may pass: a token bucket of bytes for each direction.
 //!
 //! A packet passes whole or not at all; what does not pass is dropped, so that nothing waits and one
-//! session never costs another; its own protocols see the loss and slow down. Time is an argument: milliseconds on one monotonic clock.
+//! session never costs another; its own protocols see the loss and slow down. Time is an argument:
+//! milliseconds on one monotonic clock.
 
 /// Least that may pass at once, in bytes: a super-packet as the kernel hands it over, whatever the rate.
 pub const LEAST_BURST: u64 = 64 << 10;

@@ -13,14 +13,12 @@ from typing import Any, TypeVar
 
 import click
 
-from lockgate.cli.gateway_option import dir_option
+from lockgate.cli.gateway_option import dir_option, enter
 from lockgate.cli.output import Command, examples, json_option, print_json, print_table, warn
 from lockgate.cli.plain import plain
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.server.audit import Audit
 from lockgate.server.audit_export import FORMATS, Format, as_dict, lines
-from lockgate.server.datadir import DataDirectory, become_owner, open_directory
-from lockgate.server.logs import configure_logs
 from lockgate.server.store import open_store
 from lockgate.server.store.interface import LOGS, AuditFilter, Log
 from lockgate.server.store.open import SqlStore
@@ -203,9 +201,7 @@ def _print_report(report: Report, known: int | None, same: bool) -> None:
 
 
 def _with_store(path: Path, work: Callable[[SqlStore], Awaitable[T]]) -> T:
-    become_owner(DataDirectory(path))
-    directory = open_directory(path)
-    configure_logs("error")
+    directory = enter(path)
 
     async def body() -> T:
         store = await open_store(directory)

@@ -11,10 +11,8 @@ import click
 
 from lockgate.cli.config_output import (
     reason_option,
-    show_changes,
     show_committed,
-    show_conflicts,
-    show_findings,
+    show_draft,
 )
 from lockgate.cli.gateway_option import dir_option
 from lockgate.cli.output import Command, examples, json_option, print_json
@@ -258,16 +256,7 @@ def _finish(rest: Rest, draft: dict[str, Any], commit: bool, reason: str, as_jso
     if commit:
         _commit(rest, draft, reason, as_json)
         return
-    name = draft["id"]
-    judged = rest.get(f"/config/drafts/{part(name)}/validate")
-    found = rest.get(f"/config/drafts/{part(name)}/diff")
-    if as_json:
-        print_json({"draft": name, "version": draft["version"], **judged, **found})
-        return
-    show_changes(found["changes"])
-    show_conflicts(found["conflicts"])
-    show_findings(judged["findings"])
-    click.echo(f"draft {name}: nothing is in force yet; `lockgate config commit {name}` commits it")
+    show_draft(rest, draft, as_json)
 
 
 def _commit(rest: Rest, draft: dict[str, Any], reason: str, as_json: bool) -> None:

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
-from lockgate.cli.output import warn
+from lockgate.cli.output import print_json, warn
 from lockgate.cli.plain import plain, plain_lines
+from lockgate.cli.rest import Rest, part
 
 F = TypeVar("F", bound=Callable[..., Any])
 Document = Mapping[str, Any]
@@ -35,8 +36,6 @@ def show_value(value: Any) -> None:
         for line in plain_lines(value, MANY_LINES):
             click.echo(line)
     else:
-        from lockgate.cli.output import print_json
-
         print_json(value)
 
 
@@ -79,6 +78,20 @@ def show_conflicts(conflicts: Iterable[Document]) -> None:
         click.echo(f"! {plain(conflict['path'])}: both sides changed it")
         click.echo(f"    mine:   {mine['kind']} {_short(mine['after'])}")
         click.echo(f"    theirs: {plain(theirs['path'])} {theirs['kind']} {_short(theirs['after'])}")
+
+
+def show_draft(rest: Rest, draft: Document, as_json: bool) -> None:
+    """What a draft changes, what is wrong with it, and how to go on."""
+    name = draft["id"]
+    judged = rest.get(f"/config/drafts/{part(name)}/validate")
+    found = rest.get(f"/config/drafts/{part(name)}/diff")
+    if as_json:
+        print_json({"draft": name, "version": draft["version"], **judged, **found})
+        return
+    show_changes(found["changes"])
+    show_conflicts(found["conflicts"])
+    show_findings(judged["findings"])
+    click.echo(f"draft {name}: nothing is in force yet; `lockgate config commit {name}` commits it")
 
 
 def _inside(value: Any) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from lockgate.cli.config_output import reason_option, show_changes, show_committed, show_findings
+from lockgate.cli.config_output import reason_option, show_committed, show_draft
 from lockgate.cli.gateway_option import dir_option
 from lockgate.cli.output import Command, examples, json_option, print_json, show_problem
-from lockgate.cli.rest import Rest, part
+from lockgate.cli.rest import Rest
 from lockgate.model.problem import Problem, ProblemError
 
 MAX_DOCUMENT = 64 << 20  # bytes; the server takes no more
@@ -96,15 +96,7 @@ def import_(
         else:
             show_committed(made["revision"])
         return
-    name = made["draft"]["id"]
-    judged = rest.get(f"/config/drafts/{part(name)}/validate")
-    found = rest.get(f"/config/drafts/{part(name)}/diff")
-    if as_json:
-        print_json({"draft": name, "version": made["draft"]["version"], **judged, **found})
-        return
-    show_changes(found["changes"])
-    show_findings(judged["findings"])
-    click.echo(f"draft {name}: nothing is in force yet; `lockgate config commit {name}` commits it")
+    show_draft(rest, made["draft"], as_json)
 
 
 @click.command(
@@ -152,8 +144,7 @@ def _show_pushed(result: dict[str, Any]) -> None:
         number = result["revision"]
         click.echo(f"{result['target']}: {f'revision {number} there' if number else 'has it already'}")
         return
-    told = Problem(problem["code"], problem["summary"], problem["fix"], tuple(problem["details"]))
-    show_problem(told, as_json=False)
+    show_problem(Problem.from_dict(problem), as_json=False)
 
 
 def _read(file: Any) -> bytes:

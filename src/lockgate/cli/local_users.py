@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import click
 
+from lockgate.cli.gateway_option import enter
 from lockgate.cli.output import warn
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.secret import Secret
@@ -22,8 +23,7 @@ from lockgate.server.auth.names import MAX_LENGTH, canonical
 from lockgate.server.auth.passwords import MAX_PASSWORD_BYTES, hash_password, prepare
 from lockgate.server.config.current import bring_up
 from lockgate.server.config.tree import Configuration
-from lockgate.server.datadir import DataDirectory, become_owner, open_directory
-from lockgate.server.logs import configure_logs
+from lockgate.server.datadir import DataDirectory
 from lockgate.server.store import Store, open_store
 from lockgate.server.store.interface import LOCAL_SERVER
 
@@ -85,10 +85,7 @@ def with_accounts(path: Path, server: str | None, work: Callable[[Accounts], Awa
     """Runs `work` on the opened store of a data directory. Raises ProblemError."""
     # First of all: until then root could leave files of its own in the directory.
     actor = f"uid {os.getuid()}"
-    become_owner(DataDirectory(path))
-    directory = open_directory(path)
-    # The audit's log lines belong to the server's log; here its rows are enough.
-    configure_logs("error")
+    directory = enter(path)
 
     async def body() -> T:
         store = await open_store(directory)

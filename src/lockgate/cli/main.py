@@ -14,6 +14,7 @@ SERVER = LazyGroup(
         "run": Lazy("lockgate.cli.server:run", "Run the gateway in the foreground."),
         "status": Lazy("lockgate.cli.server:status", "Show a running gateway."),
         "sessions": Lazy("lockgate.cli.server:sessions", "List the sessions."),
+        "extend": Lazy("lockgate.cli.server:extend", "Extend a session."),
         "disconnect": Lazy("lockgate.cli.server:disconnect", "End sessions."),
     },
     help="Make and run a gateway.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from lockgate.cli.gateway_option import enter
 
 Query = Mapping[str, str | int | bool | None]
 
@@ -19,15 +20,11 @@ class Rest:
     """
 
     def __init__(self, path: Path) -> None:
-        # `lockgate connect` is not to pay for these.
-        from lockgate.server.datadir import DataDirectory, become_owner, open_directory
-        from lockgate.server.logs import configure_logs
+        # `lockgate connect` is not to pay for it.
+        from lockgate.server.web.local import caller
 
-        # Without a server its parts work in this process; what a command did is for it to say.
-        configure_logs("error")
-        self._actor = _caller()
-        become_owner(DataDirectory(path))
-        self._directory = open_directory(path)
+        self._actor = caller()
+        self._directory = enter(path)
 
     def get(self, path: str, query: Query | None = None) -> Any:
         return self.call("GET", path, query=query)
@@ -48,15 +45,3 @@ class Rest:
 def part(text: str) -> str:
     """A part of a path, percent-encoded."""
     return quote(text, safe="")
-
-
-def _caller() -> str:
-    """The account that runs the command, and the one behind sudo."""
-    import pwd
-
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        name = f"uid:{os.getuid()}"
-    behind = os.environ.get("SUDO_USER", "")
-    return f"{behind} as {name}" if behind and behind != name else name

@@ -1,4 +1,4 @@
-"""`lockgate server run|status|sessions|disconnect`: run a server, look at a running one."""
+"""`lockgate server run|status|sessions|extend|disconnect`: run a server, look at a running one."""
 
 from __future__ import annotations
 
@@ -108,6 +108,30 @@ def sessions(path: Path, as_json: bool) -> None:
             )
         )
     print_table(table)
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "lockgate server extend 8412380213 --dir /var/lib/lockgate",
+    ),
+)
+@click.argument("session")
+@dir_option
+@json_option
+def extend(session: str, path: Path, as_json: bool) -> None:
+    """Give SESSION the length of its roles anew, from now on.
+
+    Administrators may do so for everybody; users, in the portal, where a role lets them. The roles that the
+    user has now decide; without VPN tunnelling among them there is nothing to extend.
+    """
+    from lockgate.cli.rest import Rest, part
+
+    told = Rest(path).post(f"/sessions/{part(session)}/extend")
+    if as_json:
+        print_json(told)
+    else:
+        click.echo(f"the session of {told['user']} ends in {duration(told['remaining'])}")
 
 
 @click.command(

@@ -44,11 +44,6 @@ class Identity:
         """Address the sign-in came from, as text."""
         return self.facts.source
 
-    @property
-    def signed_in_at(self) -> float:
-        """Seconds since 1970."""
-        return self.facts.time
-
 
 def seal_identity(
     *,

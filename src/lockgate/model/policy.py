@@ -150,6 +150,7 @@ class SessionOptions:
     idle_seconds: int = 1800  # 0 is never
     heartbeat_timeout_seconds: int = 0  # 0 leaves it to the idle time-out
     reminder_seconds: int = 0  # 0 is none
+    allow_extension: bool = False
     persistent_password_caching: bool = False
     upload_logs: bool = False
     roaming: Roaming = "enabled"

@@ -8,6 +8,7 @@ Exception
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -34,6 +35,17 @@ class Problem:
             "fix": self.fix,
             "details": list(self.details),
         }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> Problem:
+        """The inverse of `as_dict`, total for what another process may have written."""
+        details = document.get("details")
+        return cls(
+            code=str(document.get("code")),
+            summary=str(document.get("summary")),
+            fix=str(document.get("fix")),
+            details=tuple(str(each) for each in details) if isinstance(details, list) else (),
+        )
 
 
 class ProblemError(Exception):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
-from lockgate.model.facts import SignInFacts
+from lockgate.model.facts import CertificateFacts, SignInFacts
 from lockgate.protocol.edge_link import Suite
 
 
@@ -52,6 +52,16 @@ class ClientFacts:
     user_agent: str
     host_name: str
 
+    def seen_in(self, facts: SignInFacts, certificate: CertificateFacts | None) -> SignInFacts:
+        """What is known about somebody who now comes with this client, from there."""
+        return replace(
+            facts,
+            source=self.source,
+            user_agent=self.user_agent,
+            host_name=self.host_name,
+            certificate=certificate,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -65,6 +75,7 @@ class Session:
     revision:   of the configuration that decided about it last; 0 for a session of an earlier release.
     parent:     web session that started it and ends it.
     chosen:     roles that the user chose when asked.
+    extended:   when it was extended last; None if it never was.
     """
 
     id: int  # random, 1 .. 2**63 - 1
@@ -89,6 +100,17 @@ class Session:
     parent: str | None = None
     heartbeat_seconds: int = 0
     chosen: tuple[str, ...] = ()
+    extended: float | None = None
+
+    @property
+    def counted_from(self) -> float:
+        """What its length is counted from."""
+        return self.started if self.extended is None else self.extended
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Inner addresses, IPv4 first."""
+        return tuple(str(each) for each in (self.address4, self.address6) if each is not None)
 
     @property
     def bound(self) -> bool:

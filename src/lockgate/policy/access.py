@@ -63,7 +63,7 @@ def compile_rules(
     omitted = 0
     for rule in rules:
         for network, name in _targets(rule, resolved):
-            opens = not rule.allow or (not name and any(_inside(network, outer) for outer in reserved))
+            opens = not rule.allow or (not name and any(inside(network, outer) for outer in reserved))
             for low, high in _port_pairs(rule.ports):
                 if len(compiled) >= MAX_RULES:
                     omitted += 1
@@ -100,7 +100,7 @@ def explain(rules: RuleSet, protocol: int, address: Address, port: int | None) -
 
     protocol: IP protocol number. port: of the remote end, None where the protocol has none.
     """
-    reserved = next((network for network in rules.reserved if _covers(network, address)), None)
+    reserved = next((network for network in rules.reserved if address in network), None)
     reasons: list[Reason] = []
     for entry in rules.compiled:
         if not _matches(entry.rule, protocol, address, port):
@@ -150,16 +150,13 @@ def _port_pairs(ports: Sequence[PortRange]) -> list[tuple[int, int]]:
     return [(ports_.low, ports_.high) for ports_ in ports] or [ANY_PORT]
 
 
-def _inside(inner: Network, outer: Network) -> bool:
+def inside(inner: Network, outer: Network) -> bool:
+    """Whether all of `inner` belongs to `outer`."""
     return (
         inner.version == outer.version
         and inner.prefixlen >= outer.prefixlen
         and inner.network_address in outer
     )
-
-
-def _covers(network: Network, address: Address) -> bool:
-    return network.version == address.version and address in network
 
 
 def _network(rule: Rule) -> Network:
@@ -169,7 +166,7 @@ def _network(rule: Rule) -> Network:
 def _matches(rule: Rule, protocol: int, address: Address, port: int | None) -> bool:
     if rule.protocol is not None and rule.protocol != protocol:
         return False
-    if not _covers(_network(rule), address):
+    if address not in _network(rule):
         return False
     if (rule.port_low, rule.port_high) == ANY_PORT:
         return True

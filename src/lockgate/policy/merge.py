@@ -46,9 +46,9 @@ def _word(value: object) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
-def _longest(seconds: int) -> tuple[bool, int]:
-    """0 is no limit and so the longest."""
-    return (seconds == 0, seconds)
+def as_limit(value: int) -> tuple[bool, int]:
+    """What limits are compared by: 0 is none and so the greatest."""
+    return (value == 0, value)
 
 
 def session(roles: Sequence[Role], notes: list[Reason]) -> SessionOptions:
@@ -58,15 +58,18 @@ def session(roles: Sequence[Role], notes: list[Reason]) -> SessionOptions:
     prefixes = Chooser(limited or roles, "session", notes).best
     return SessionOptions(
         length_seconds=pick("length_seconds", lambda role: role.session.length_seconds, int, "the longest"),
-        idle_seconds=pick("idle_seconds", lambda role: role.session.idle_seconds, _longest, "the longest"),
+        idle_seconds=pick("idle_seconds", lambda role: role.session.idle_seconds, as_limit, "the longest"),
         heartbeat_timeout_seconds=pick(
             "heartbeat_timeout_seconds",
             lambda role: role.session.heartbeat_timeout_seconds,
-            _longest,
+            as_limit,
             "the longest",
         ),
         reminder_seconds=pick(
             "reminder_seconds", lambda role: role.session.reminder_seconds, int, "the earliest"
+        ),
+        allow_extension=pick(
+            "allow_extension", lambda role: role.session.allow_extension, bool, "one role is enough"
         ),
         persistent_password_caching=pick(
             "persistent_password_caching",

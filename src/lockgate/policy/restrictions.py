@@ -35,7 +35,7 @@ def _source(policy: SourcePolicy, subject: Subject, path: str, notes: list[Reaso
             notes, f"the source {printable(subject.facts.source, MAX_TEXT)!r} is no address", path, False
         )
     for rule in policy.rules:
-        if rule.network.version == address.version and address in rule.network:
+        if address in rule.network:
             verb = "allowed" if rule.allow else "denied"
             return _note(notes, f"users from {rule.network} are {verb}: {address}", path, rule.allow)
     verb = "allowed" if policy.otherwise else "denied"

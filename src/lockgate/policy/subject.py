@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from ipaddress import IPv6Address, ip_address
 
 from lockgate.model.access_rule import Address
 from lockgate.model.facts import CertificateFacts, SignInFacts
 from lockgate.model.pattern import fold
+from lockgate.model.place import plain_address
 from lockgate.model.text import printable
 
 MAX_SHOWN = 5  # values in a reason
@@ -36,12 +36,9 @@ class Subject:
     def address(self) -> Address | None:
         """Where the person comes from; an IPv4 address in IPv6 form is that IPv4 address."""
         try:
-            address = ip_address(self.facts.source)
+            return plain_address(self.facts.source)
         except ValueError:
             return None
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-        return address
 
     @cached_property
     def signed_in(self) -> datetime:

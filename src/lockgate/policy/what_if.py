@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from typing import Any
 
 from lockgate.model.access_rule import Address, RuleSet
 from lockgate.model.decision import RecordedDecision
@@ -16,7 +17,8 @@ from lockgate.model.facts import SignInFacts
 from lockgate.model.policy import AdminRealm, Policy, Realm
 from lockgate.policy import access, reach
 from lockgate.policy.changes import Change, Person, Report
-from lockgate.policy.effective import Effective, effective
+from lockgate.policy.effective import VPN, Effective, effective
+from lockgate.policy.merge import as_limit
 from lockgate.policy.realm import may_try
 from lockgate.policy.role_mapping import map_roles, settle
 
@@ -184,16 +186,16 @@ class _Comparison:
 
 
 def _features(one: Effective, two: Effective) -> Iterable[Change]:
-    for name, was, now in (("Web", one.web, two.web), ("VPN Tunneling", one.vpn, two.vpn)):
+    for name, was, now in (("Web", one.web, two.web), (VPN, one.vpn, two.vpn)):
         if was is not now:
             yield Change("feature", name, now)
 
 
-_MORE: Mapping[str, Callable[[int], int]] = {
+_MORE: Mapping[str, Callable[[int], Any]] = {
     "length_seconds": int,
-    # 0 is no limit
-    "idle_seconds": lambda seconds: seconds or 1 << 40,
-    "heartbeat_timeout_seconds": lambda seconds: seconds or 1 << 40,
+    "allow_extension": int,
+    "idle_seconds": as_limit,
+    "heartbeat_timeout_seconds": as_limit,
 }
 
 
@@ -221,7 +223,7 @@ def _settings(one: Effective, two: Effective) -> Iterable[Change]:
         was, now = getattr(one, name), getattr(two, name)
         if was != now:
             text = f"{name}: {was or 'no limit'}, then {now or 'no limit'} bit/s"
-            yield Change("session", text, (now or 1 << 60) > (was or 1 << 60))
+            yield Change("session", text, as_limit(now) > as_limit(was))
     if one.profile != two.profile:
         names = [profile.name or "none" for profile in (one.profile, two.profile)]
         text = (

@@ -65,8 +65,8 @@ def explain(
     notes: list[Reason] = []
     offers = _roles(policy, facts, now, notes) if roles is None else _held(policy, facts, roles, now, notes)
     allow = False
-    for offer in offers or ():
-        if len(offers or ()) > 1:
+    for offer in offers:
+        if len(offers) > 1:
             notes.append(Reason(f"with the choice {', '.join(offer)}:"))
         if target is None:
             notes.extend(effective(policy, offer).reasons)

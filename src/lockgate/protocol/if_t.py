@@ -49,6 +49,8 @@ class JuniperKind(IntEnum):
     END_OF_CONFIG = 0x8F
     FATAL = 0x93
     LICENCE = 0x96
+    REMAINING = 0x4C01
+    """Ours, to a client that named `session-options`: seconds until the session ends now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,14 +55,7 @@ def call(directory: DataDirectory, request: dict[str, Any], timeout: float = TIM
             Problem("server-silent", "The server gave an unknown answer.", "Use one release for both sides.")
         )
     if isinstance(error := answer.get("error"), dict):
-        raise ProblemError(
-            Problem(
-                code=str(error.get("code")),
-                summary=str(error.get("summary")),
-                fix=str(error.get("fix")),
-                details=tuple(str(detail) for detail in error.get("details", ())),
-            )
-        )
+        raise ProblemError(Problem.from_dict(error))
     return answer
 
 

@@ -23,6 +23,9 @@ from pathlib import Path
 
 from lockgate.model.problem import Problem, ProblemError
 
+ACCOUNT = "lockgate"
+"""Who owns a data directory on a machine with this account, and whom the server's processes become there."""
+
 
 @dataclass(frozen=True, slots=True)
 class DataDirectory:
@@ -154,6 +157,25 @@ def write_private(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes names in `folder` outlive a power failure."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def is_real_root() -> bool:
+    """True for uid 0 of the machine; uid 0 of a user namespace cannot become somebody else."""
+    if os.geteuid() != 0:
+        return False
+    try:
+        return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    except OSError:
+        return True
 
 
 def _closed(path: Path, why: str | None = None) -> Problem:

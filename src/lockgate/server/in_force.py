@@ -212,8 +212,7 @@ def admit(
     """Whether somebody who has signed in may go on, and with which roles; made anew from stored facts.
 
     chosen: roles that the person chose at sign-in. explain: without it the same is decided, with fewer words.
-    Without the realm, or from where or with what the realm
-    is closed, there is no role decision.
+    Where there is no such realm, or it is closed to such clients, there is no role decision.
     """
     known: Mapping[str, Realm] = policy.realms if audience == "users" else policy.admin_realms
     realm = known.get(facts.realm)

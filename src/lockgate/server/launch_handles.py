@@ -8,11 +8,11 @@ lives. Everything else is one and the same no; why is for the audit.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import secrets
 import time
 from collections.abc import Callable
 
+from lockgate.model.place import same_network
 from lockgate.model.prompt import Refused
 from lockgate.protocol.gateway_url import GatewayUrl, parse_gateway_url
 from lockgate.protocol.launch_url import HANDLE
@@ -90,23 +90,9 @@ def _judge(
         return "handle-other-server"
     if not secrets.compare_digest(asked.encode(), record.server_url.encode()):
         return "handle-other-server"
-    if not same_place(session.source, source):
+    if not same_network(session.source, source, 32, SAME_NETWORK6):
         return "handle-other-device"
     return None
-
-
-def same_place(one: str, other: str) -> bool:
-    """Whether two addresses are the same, or in the same IPv6 network of one site."""
-    try:
-        first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
-    except ValueError:
-        return False
-    if first.version != second.version:
-        return False
-    if first.version == 4:
-        return first == second
-    network = ipaddress.ip_network((first.packed, SAME_NETWORK6), strict=False)
-    return second in network
 
 
 def _hash(handle: Secret) -> bytes:

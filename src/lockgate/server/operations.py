@@ -14,40 +14,12 @@ from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.session import EndCause
 from lockgate.model.text import printable
 from lockgate.server.auth.names import canonical
-from lockgate.server.gateway.service import LiveSession
 from lockgate.server.local_api import Operation
 from lockgate.server.parts import Parts
 from lockgate.server.store.interface import LOCAL_SERVER
 from lockgate.server.web.local import api_operation
 
 PIDS = "pids.json"  # in run/, kept by the supervisor
-
-
-def describe(live: LiveSession, now: float) -> dict[str, Any]:
-    """One session for `sessions --json`. Times are seconds since 1970, durations seconds."""
-    session = live.session
-    return {
-        "id": str(session.id),
-        "user": session.user,
-        "server": session.server,
-        "addresses": [str(a) for a in (session.address4, session.address6) if a is not None],
-        "transport": live.transport.value,
-        "suite": None if session.suite is None else session.suite.value,
-        "bound": session.bound,
-        "since": session.started,
-        "source": session.client.source,
-        "peer": live.peer,
-        "realm": session.realm,
-        "roles": list(session.roles),
-        "revision": session.revision,
-        "client": session.client.user_agent,
-        "host_name": session.client.host_name,
-        "remaining": session.remaining(now),
-        "idle": max(0, int(now - live.last_used)),
-        "bytes_in": live.traffic.bytes_in,
-        "bytes_out": live.traffic.bytes_out,
-        "dropped": live.traffic.dropped,
-    }
 
 
 def operations(parts: Parts, app: ASGIApp) -> dict[str, Operation]:
@@ -71,7 +43,7 @@ def operations(parts: Parts, app: ASGIApp) -> dict[str, Operation]:
     async def list_sessions(_: Mapping[str, Any]) -> dict[str, Any]:
         await gateway.refresh()
         now = time.time()
-        return {"sessions": [describe(entry, now) for entry in await gateway.live()]}
+        return {"sessions": [entry.as_dict(now) for entry in await gateway.live()]}
 
     async def disconnect(request: Mapping[str, Any]) -> dict[str, Any]:
         ids, everyone = set(request.get("sessions", [])), request.get("all")

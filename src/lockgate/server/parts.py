@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
@@ -28,7 +28,7 @@ from lockgate.server.sampling import PERIOD, Sampling
 from lockgate.server.sessions import Sessions
 from lockgate.server.store.interface import Store
 from lockgate.server.syslog import AuditFeed, Syslog
-from lockgate.server.vault import open_vault
+from lockgate.server.vault import Vault, open_vault
 from lockgate.server.web.services import Services
 from lockgate.server.web.sessions import WebSessions
 
@@ -36,23 +36,72 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 KEEP_ENDED_WEB = 30 * DAY  # seconds that an ended web session is remembered
 
 
-@dataclass(frozen=True, kw_only=True)
 class Parts:
-    """One control plane."""
+    """One control plane; made by `make`."""
 
-    services: Services
-    in_force: InForce
-    config: ConfigService
-    names: Names
-    sessions: Sessions
-    sign_ins: SignIns
-    gateway: GatewayService
-    decisions: Decisions
-    web_sessions: WebSessions
-    directory: DataDirectory
-    store: Store
-    syslog: Syslog
-    started: float
+    def __init__(
+        self,
+        directory: DataDirectory,
+        store: Store,
+        vault: Vault,
+        audit: Audit,
+        config: ConfigService,
+        start_tree: Configuration,
+        started: float,
+        clock: Callable[[], float],
+    ) -> None:
+        # Some are told of what others do that are made after them: those are looked up when it happens.
+        self.directory, self.store, self.config, self.started = directory, store, config, started
+        self.in_force = in_force = InForce(start_tree, config.tree, config.number)
+        self.names = Names(self._names_changed)
+        self.names.want(in_force.policy.names)
+        self.decisions = Decisions(
+            store, in_force, lambda server, name: self.sign_ins.lookup(server, name), self.names.ask, clock
+        )
+        self.sessions = Sessions(store, in_force, audit, self.decisions, clock)
+        self.sign_ins = SignIns(
+            store=store,
+            in_force=in_force,
+            sessions=self.sessions,
+            decisions=self.decisions,
+            audit=audit,
+            end_session=lambda session, cause: self.gateway.end(session, cause),
+            cut_off=lambda: self.gateway.end_stale(),
+            clock=clock,
+        )
+        launches = LaunchHandles(store.handles, store.web_sessions, audit, clock)
+        self.gateway = GatewayService(
+            edge_socket=directory.edge_socket,
+            in_force=in_force,
+            sessions=self.sessions,
+            sign_ins=self.sign_ins,
+            launches=launches,
+            authorities=Authorities(in_force, audit, clock),
+            clock=clock,
+        )
+        self.web_sessions = WebSessions(store, in_force, audit, clock, end_tunnel=self.gateway.end)
+        self.sampling = Sampling(store, self.gateway, directory, clock)
+        self.syslog = Syslog()
+        self.syslog.configure(config.tree.log.syslog, config.tree.cluster.node_name)
+        self.services = Services(
+            directory=directory,
+            store=store,
+            vault=vault,
+            audit=audit,
+            config=config,
+            in_force=in_force,
+            sessions=self.sessions,
+            web_sessions=self.web_sessions,
+            decisions=self.decisions,
+            sign_ins=self.sign_ins,
+            gateway=self.gateway,
+            sampling=self.sampling,
+            launch_handles=launches,
+            user_changed=self.user_changed,
+            clock=clock,
+            started=started,
+        )
+        config.subscribe(self._follow)
 
     @classmethod
     async def make(
@@ -65,95 +114,24 @@ class Parts:
     ) -> Self:
         """start_tree: what the server was started with, at `started`. Raises ProblemError when the
         configuration cannot be used."""
-        vault = open_vault(directory)
-        audit = Audit(store.audit, clock)
+        vault, audit = open_vault(directory), Audit(store.audit, clock)
         config = ConfigService(store, vault, audit, clock)
         await config.load()
-        in_force = InForce(start_tree, config.tree, config.number)
+        return cls(directory, store, vault, audit, config, start_tree, started, clock)
 
-        async def names_changed(resolved: Mapping[str, tuple[IPv4Address | IPv6Address, ...]]) -> None:
-            in_force.resolve(resolved)
-            await gateway.follow.catch_up(NAMES)
+    async def _names_changed(self, resolved: Mapping[str, tuple[IPv4Address | IPv6Address, ...]]) -> None:
+        self.in_force.resolve(resolved)
+        await self.gateway.follow.catch_up(NAMES)
 
-        names = Names(names_changed)
-        names.want(in_force.policy.names)
-        decisions = Decisions(
-            store, in_force, lambda server, name: sign_ins.lookup(server, name), names.ask, clock
-        )
-        sessions = Sessions(store, in_force, audit, decisions, clock)
-        sign_ins = SignIns(
-            store=store,
-            in_force=in_force,
-            sessions=sessions,
-            decisions=decisions,
-            audit=audit,
-            end_session=lambda session, cause: gateway.end(session, cause),
-            cut_off=lambda: gateway.end_stale(),
-            clock=clock,
-        )
-        launches = LaunchHandles(store.handles, store.web_sessions, audit, clock)
-        gateway = GatewayService(
-            edge_socket=directory.edge_socket,
-            in_force=in_force,
-            sessions=sessions,
-            sign_ins=sign_ins,
-            launches=launches,
-            authorities=Authorities(in_force, audit, clock),
-            clock=clock,
-        )
-        web_sessions = WebSessions(store, in_force, audit, clock, end_tunnel=gateway.end)
-
-        syslog = Syslog()
-        syslog.configure(config.tree.log.syslog, config.tree.cluster.node_name)
-
-        async def follow(_: Configuration, revision: Revision) -> None:
-            await in_force.adopt(revision.tree, revision.number)
-            configure_logs(in_force.tree.log.level)
-            syslog.configure(in_force.tree.log.syslog, in_force.tree.cluster.node_name)
-            sign_ins.follow()
-            names.want(in_force.policy.names)
-            await gateway.follow.catch_up(POLICY)
-
-        config.subscribe(follow)
-
-        async def user_changed(server: str, user: str) -> list[int]:
-            return await parts.user_changed(server, user)
-
-        sampling = Sampling(store, gateway, directory, clock)
-        services = Services(
-            directory=directory,
-            store=store,
-            vault=vault,
-            audit=audit,
-            config=config,
-            in_force=in_force,
-            sessions=sessions,
-            web_sessions=web_sessions,
-            decisions=decisions,
-            sign_ins=sign_ins,
-            gateway=gateway,
-            sampling=sampling,
-            launch_handles=launches,
-            user_changed=user_changed,
-            clock=clock,
-            started=started,
-        )
-        parts = cls(
-            services=services,
-            in_force=in_force,
-            config=config,
-            names=names,
-            sessions=sessions,
-            sign_ins=sign_ins,
-            gateway=gateway,
-            decisions=decisions,
-            web_sessions=web_sessions,
-            directory=directory,
-            store=store,
-            syslog=syslog,
-            started=started,
-        )
-        return parts
+    async def _follow(self, _: Configuration, revision: Revision) -> None:
+        """Another revision counts from now on."""
+        await self.in_force.adopt(revision.tree, revision.number)
+        tree = self.in_force.tree
+        configure_logs(tree.log.level)
+        self.syslog.configure(tree.log.syslog, tree.cluster.node_name)
+        self.sign_ins.follow()
+        self.names.want(self.in_force.policy.names)
+        await self.gateway.follow.catch_up(POLICY)
 
     async def user_changed(self, server: str, user: str) -> list[int]:
         """An account was changed in the store: its sessions that ended are cut off, the others follow."""
@@ -183,8 +161,7 @@ class Parts:
         chores.every(1.0, "decisions", self.decisions.flush)
         chores.every(1.0, "browsers' sessions", self.web_sessions.end_due)
         chores.every(5.0, "roles by the clock", self.gateway.follow.clock_moved)
-        if self.services.sampling is not None:
-            chores.every(PERIOD, "samples", self.services.sampling.turn)
+        chores.every(PERIOD, "samples", self.sampling.turn)
         chores.every(1.0, "syslog", AuditFeed(self.syslog, self.store).turn)
         chores.every(HOUR, "old records", self._clear_away)
 

@@ -21,13 +21,12 @@ from lockgate.server import pki
 from lockgate.server.auth.passwords import hash_password
 from lockgate.server.config.seed.render import render
 from lockgate.server.config.seed.tree import Seed
-from lockgate.server.datadir import DataDirectory, write_private
+from lockgate.server.datadir import ACCOUNT, DataDirectory, is_real_root, sync_folder, write_private
 from lockgate.server.store import create_store
 from lockgate.server.store.choice import choose_postgresql
 from lockgate.server.store.records import ADMIN_SERVER, UserRecord
 from lockgate.server.store.users import new_serial
 
-ACCOUNT = "lockgate"  # who owns the data directory on a machine with this account
 ADMINISTRATOR = "admin"
 # Letters and digits that nobody confuses; 20 of them are 99 bits.
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -94,16 +93,6 @@ def create(
     )
 
 
-def is_real_root() -> bool:
-    """True for uid 0 of the machine; uid 0 of a user namespace cannot become somebody else."""
-    if os.geteuid() != 0:
-        return False
-    try:
-        return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
-    except OSError:
-        return True
-
-
 def _check_free(path: Path) -> None:
     try:
         present = {entry.name for entry in path.iterdir()}
@@ -140,8 +129,7 @@ def _certificates(configuration: Seed, given: GivenCertificate | None) -> pki.Ma
     now = dt.datetime.now(dt.UTC)
     if given is not None:
         return pki.check(given.chain, given.key, gateway.hostname, now)
-    addresses = [endpoint.address for endpoint in (*gateway.listen, gateway.admin_listen)]
-    return pki.create(gateway.hostname, addresses, now)
+    return pki.create(gateway.hostname, gateway.addresses, now)
 
 
 def _account(path: Path) -> tuple[pwd.struct_passwd | None, str]:
@@ -182,7 +170,7 @@ def _staged(path: Path) -> Iterator[Path]:
             _move_up(stage, path)
         else:
             stage.replace(path)
-            _sync(path.parent)
+            sync_folder(path.parent)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         for folder in made:
@@ -216,16 +204,7 @@ def _move_up(stage: Path, path: Path) -> None:
         raise
     path.chmod(0o700)
     stage.rmdir()
-    _sync(path)
-
-
-def _sync(folder: Path) -> None:
-    """Makes names in `folder` outlive a power failure."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_folder(path)
 
 
 def _fill(

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.secret import Secret
-from lockgate.server.datadir import DataDirectory, write_private
+from lockgate.server.datadir import DataDirectory, sync_folder, write_private
 
 KEY_BYTES = 32
 PREFIX = "sealed:v1:"
@@ -100,7 +100,8 @@ def make_key(directory: DataDirectory) -> None:
         pass  # another process was quicker; its key counts
     finally:
         temporary.unlink()
-    _sync(directory)
+    sync_folder(directory.store_key.parent)
+    sync_folder(directory.path)
 
 
 def open_vault(directory: DataDirectory) -> Vault:
@@ -125,12 +126,3 @@ def open_vault(directory: DataDirectory) -> Vault:
                 fix="Restore it from a backup.",
             )
         ) from None
-
-
-def _sync(directory: DataDirectory) -> None:
-    for folder in (directory.store_key.parent, directory.path):
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

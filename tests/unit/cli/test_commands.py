@@ -15,8 +15,7 @@ from click.testing import CliRunner
 from lockgate.cli.lazy import Lazy, LazyGroup
 from lockgate.cli.main import lockgate
 from lockgate.cli.output import Command
-from lockgate.server.datadir import DataDirectory
-from lockgate.server.setup import is_real_root
+from lockgate.server.datadir import DataDirectory, is_real_root
 
 # They log, or have formats of their own.
 WITHOUT_JSON = {("server", "run"), ("client", "run"), ("audit", "export")}

@@ -1,8 +1,9 @@
-"""The deciding half of a control plane over a real store: policy in force, sign-ins, sessions; no edge, no web."""
+"""A control plane over a real store and without an edge: its deciding half (`Rig`), or all of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from lockgate.model.access_rule import Address
@@ -10,11 +11,15 @@ from lockgate.server.audit import Audit
 from lockgate.server.auth.request import SignInRequest
 from lockgate.server.auth.service import SignIns
 from lockgate.server.config.defaults import default_configuration
+from lockgate.server.config.service import first_revision
 from lockgate.server.config.tree import Configuration
 from lockgate.server.config.tree.system import Gateway
+from lockgate.server.datadir import DataDirectory
 from lockgate.server.decisions import Decisions
 from lockgate.server.in_force import InForce
+from lockgate.server.parts import Parts
 from lockgate.server.sessions import Sessions
+from lockgate.server.store.interface import Store
 from tests.unit.server.support import CHEAP, CLIENT, Clock
 
 HOST = "gw.example.org"
@@ -93,6 +98,19 @@ class Rig:
         """The next revision."""
         await self.in_force.adopt(configuration, self.in_force.revision + 1)
         self.sign_ins.follow()
+
+
+@contextlib.asynccontextmanager
+async def control_plane(
+    directory: DataDirectory, store: Store, configuration: Configuration, clock: Callable[[], float]
+) -> AsyncIterator[Parts]:
+    """All parts of a server over a new store, with this configuration as its first revision; no edge runs."""
+    await store.revisions.add(first_revision(configuration, "config.toml", "first start", clock()), 0)
+    parts = await Parts.make(directory, store, configuration, clock(), clock)
+    try:
+        yield parts
+    finally:
+        parts.sign_ins.close()
 
 
 def request(client: Any = CLIENT, **rest: Any) -> SignInRequest:

@@ -14,18 +14,14 @@ from lockgate.protocol.edge_link import (
     Transport,
 )
 from lockgate.protocol.if_t import JuniperKind
-from lockgate.protocol.secret import Secret
 from lockgate.server.auth.certificates import Authorities
-from lockgate.server.auth.passwords import hash_password
 from lockgate.server.gateway.service import GatewayService
 from lockgate.server.launch_handles import LaunchHandles
 from lockgate.server.sessions import Opened, Sessions
 from tests.unit.server.control_subject import Rig, tree
 from tests.unit.server.scripted_edge import ScriptedEdge, eventually
-from tests.unit.server.support import CHEAP, CLIENT, identity, new_store, user
+from tests.unit.server.support import CLIENT, HASH, identity, new_store, user
 
-PASSWORD = "wonderland-7f3a"
-HASH = hash_password(CHEAP, Secret.of_text(PASSWORD))
 NOTHING = Traffic(0, 0, 0, 0, 0)
 CONFIGURATION = tree()
 ENDED_BY_ADMINISTRATOR = Fatal(7, "An administrator ended the session.")

@@ -12,49 +12,27 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lockgate.model.prompt import Refused
-from lockgate.model.session import ClientFacts, EndCause
+from lockgate.model.session import ClientFacts
 from lockgate.protocol.launch_url import parse_launch_url
-from lockgate.protocol.secret import Secret
-from lockgate.server.audit import Audit
-from lockgate.server.auth.passwords import hash_password
 from lockgate.server.auth.request import SignInRequest
-from lockgate.server.auth.service import SignIns
-from lockgate.server.config.defaults import default_configuration
 from lockgate.server.config.tree import Configuration
-from lockgate.server.config.tree.authentication import SignIn
-from lockgate.server.config.tree.system import Gateway
-from lockgate.server.decisions import Decisions
-from lockgate.server.in_force import InForce
-from lockgate.server.launch_handles import LaunchHandles
-from lockgate.server.sessions import Opened, Sessions
-from lockgate.server.vault import Vault
+from lockgate.server.sessions import Opened
 from lockgate.server.web import app as web
 from lockgate.server.web.access import Access
 from lockgate.server.web.listeners import Door
 from lockgate.server.web.services import Services
-from lockgate.server.web.sessions import WebSessions
-from tests.unit.server.support import CHEAP, Clock, new_store, place_of, user
+from tests.unit.server.asgi import exchange
+from tests.unit.server.control_subject import HOST, control_plane, tree
+from tests.unit.server.support import HASH, PASSWORD, Clock, new_store, place_of, user
 
-PASSWORD = "wonderland-7f3a"
-HASH = hash_password(CHEAP, Secret.of_text(PASSWORD))
-HOST = "gw.example.org"
 _COOKIE = re.compile(r"([^=]+)=([^;]*)(.*)")
 _INPUT = re.compile(r"<input\b[^>]*>")
 _ATTRIBUTE = re.compile(r'([a-z-]+)="([^"]*)"')
 
 
-def default_tree(**changes: Any) -> Configuration:
-    """The tree of a new gateway with cheap passwords, and these parts of it replaced (JSON values)."""
-    guids = iter(f"{number:032x}" for number in range(1, 100))
-    tree = default_configuration(Gateway(hostname=HOST), lambda: next(guids))
-    data = tree.model_dump(mode="json") | changes
-    data["sign_in"] |= {"argon2": SignIn(argon2=CHEAP).argon2.model_dump(mode="json")}
-    return Configuration.model_validate(data)
-
-
-def part(tree: Configuration, collection: str, **changes: Any) -> list[dict[str, Any]]:
+def part(configuration: Configuration, collection: str, **changes: Any) -> list[dict[str, Any]]:
     """A collection of the tree with its first entry changed."""
-    first, *others = tree.model_dump(mode="json")[collection]
+    first, *others = configuration.model_dump(mode="json")[collection]
     return [first | changes, *others]
 
 
@@ -122,7 +100,6 @@ class Browser:
         return await self.follow(reply)
 
     async def _send(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        path, _, query = target.partition("?")
         given = {
             "host": HOST,
             "user-agent": self.agent,
@@ -133,40 +110,14 @@ class Browser:
             **self.extra,
             **headers,
         }
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "https",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(key.lower().encode(), value.encode()) for key, value in given.items()],
-            "client": None,
-            "server": None,
-        }
-        sent: list[dict[str, Any]] = []
-        pieces = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def receive() -> dict[str, Any]:
-            return pieces.pop() if pieces else {"type": "http.disconnect"}
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        await self.app(scope, receive, send)
-        start = next(message for message in sent if message["type"] == "http.response.start")
-        answer = [(key.decode().lower(), value.decode()) for key, value in start["headers"]]
+        status, answer, content = await exchange(self.app, method, target, given.items(), body)
         for key, value in answer:
             if key == "set-cookie" and (found := _COOKIE.match(value)):
                 if "Max-Age=0" in found[3]:
                     self.cookies.pop(found[1], None)
                 else:
                     self.cookies[found[1]] = found[2]
-        content = b"".join(m.get("body", b"") for m in sent if m["type"] == "http.response.body")
-        return Reply(start["status"], answer, content)
+        return Reply(status, answer, content)
 
 
 class Portal:
@@ -181,9 +132,9 @@ class Portal:
     def browser(self, **facts: Any) -> Browser:
         return Browser(self.app, **facts)
 
-    async def adopt(self, tree: Configuration) -> None:
+    async def adopt(self, configuration: Configuration) -> None:
         """Another revision is in force."""
-        await self.services.in_force.adopt(tree, self.services.in_force.revision + 1)
+        await self.services.in_force.adopt(configuration, self.services.in_force.revision + 1)
 
     async def events(self, event: str) -> list[str]:
         """Reasons, or outcomes, of what the audit has under that name."""
@@ -213,7 +164,9 @@ class Portal:
 
 
 @contextlib.asynccontextmanager
-async def portal(folder: Path, tree: Configuration | None = None, clock: Any = None) -> AsyncIterator[Portal]:
+async def portal(
+    folder: Path, configuration: Configuration | None = None, clock: Any = None
+) -> AsyncIterator[Portal]:
     """A portal with the users alice, dora (disabled) and mia (must change her password).
 
     clock: a `Clock` unless given.
@@ -223,59 +176,5 @@ async def portal(folder: Path, tree: Configuration | None = None, clock: Any = N
         await store.users.add(user("alice", password_hash=HASH))
         await store.users.add(user("dora", password_hash=HASH, enabled=False))
         await store.users.add(replace(user("mia", password_hash=HASH), must_change=True))
-        tree = tree or default_tree()
-        in_force, audit = InForce(tree, tree, 1), Audit(store.audit, clock)
-
-        async def nobody(*_: object) -> None:
-            return None
-
-        async def nothing(_: str) -> list[Any]:
-            return []
-
-        decisions = Decisions(store, in_force, nobody, nothing, clock)
-        sessions = Sessions(store, in_force, audit, decisions, clock)
-
-        async def end(session: int, cause: EndCause) -> object:
-            return await sessions.end(session, cause)
-
-        async def cut_off() -> None:
-            pass
-
-        sign_ins = SignIns(
-            store=store,
-            in_force=in_force,
-            sessions=sessions,
-            decisions=decisions,
-            audit=audit,
-            end_session=end,
-            cut_off=cut_off,
-            clock=clock,
-        )
-        services = Services(
-            directory=place,
-            store=store,
-            vault=Vault(Secret(bytes(32))),
-            audit=audit,
-            config=None,  # type: ignore[arg-type]  # the portal reads what is in force
-            in_force=in_force,
-            sessions=sessions,
-            web_sessions=WebSessions(store, in_force, audit, clock, end_tunnel=end),
-            decisions=decisions,
-            sign_ins=sign_ins,
-            gateway=_Gateway(end),  # type: ignore[arg-type]
-            launch_handles=LaunchHandles(store.handles, store.web_sessions, audit, clock),
-            clock=clock,
-            started=clock(),
-        )
-        try:
-            yield Portal(services, clock)
-        finally:
-            sign_ins.close()
-
-
-class _Gateway:
-    """What of a gateway the portal uses."""
-
-    def __init__(self, end: Any) -> None:
-        self.end = end
-        self.edge_is_up = True
+        async with control_plane(place, store, configuration or tree(), clock) as parts:
+            yield Portal(parts.services, clock)

@@ -36,18 +36,12 @@ from tests.unit.server.gateway_subject import (
     ENDED_BY_ADMINISTRATOR,
     LICENCE,
     NOTHING,
-    PASSWORD,
     opened_generations,
     state_of,
     subject,
 )
 from tests.unit.server.scripted_edge import ScriptedEdge, Visitor, eventually
-from tests.unit.server.support import (
-    CLIENT,
-    NO_PROOF,
-    run,
-    same_store,
-)
+from tests.unit.server.support import CLIENT, NO_PROOF, PASSWORD, run, same_store
 
 # -- opening a tunnel ------------------------------------------------------------------------------
 

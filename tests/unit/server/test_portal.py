@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import time
 import zipfile
+from dataclasses import replace
 
 import pytest
 
 from lockgate.model.prompt import Refused
+from lockgate.model.session import EndCause
 from lockgate.protocol.preconfig import parse
 from lockgate.server.launch_handles import LIFETIME, REFUSED
 from lockgate.server.sessions import Opened
 from lockgate.server.sign_in_pages import PageArchives
-from tests.unit.server.portal_subject import HOST, PASSWORD, Reply, default_tree, part, portal
-from tests.unit.server.support import CLIENT, identity, run
+from tests.unit.server.control_subject import HOST
+from tests.unit.server.control_subject import tree as default_tree
+from tests.unit.server.portal_subject import Reply, part, portal
+from tests.unit.server.support import CLIENT, PASSWORD, identity, run
 
 SESSION, SIGNING_IN = "__Host-lockgate", "__Host-lockgate-sign-in"
 TREE = default_tree()
@@ -246,7 +252,7 @@ def test_forms_of_other_origins_are_refused(tmp_path, headers):
             assert reply.status == 403
             assert SESSION not in browser.cookies
             home = await browser.sign_in()
-            for path in ("start", "sign-out", "password", "sessions/end"):
+            for path in ("start", "sign-out", "password", "sessions/end", "sessions/extend"):
                 reply = await browser.post(f"/portal/{path}", home.fields(), **headers)
                 assert reply.status == 403, path
             assert "Hello, alice" in (await browser.get()).text
@@ -266,7 +272,7 @@ def test_forms_without_the_token_of_their_session_are_refused(tmp_path):
             home = await browser.sign_in()
             theirs = (await other.sign_in()).fields()["csrf"]
             for token in ("", theirs, foreign):
-                for path in ("start", "sign-out", "password", "sessions/end"):
+                for path in ("start", "sign-out", "password", "sessions/end", "sessions/extend"):
                     assert (await browser.post(f"/portal/{path}", {"csrf": token})).status == 403
             assert (await browser.post("/portal/sign-out", {"csrf": home.fields()["csrf"]})).status == 200
 
@@ -379,6 +385,175 @@ def test_a_reminder_of_what_ends_soon(tmp_path):
                 default_tree(roles=part(TREE, "roles", session=session | {"reminder_seconds": 0}))
             )
             assert told(await browser.get()) == ([False, False], 0)
+
+    run(work())
+
+
+def extending(allowed=True, **session):
+    """A tree whose users may extend their sessions of an hour, or may not."""
+    options = {"length_seconds": 3600, "idle_seconds": 0, "allow_extension": allowed, **session}
+    return default_tree(roles=part(TREE, "roles", session=options))
+
+
+def buttons(page):
+    """What there is to be extended."""
+    return re.findall(r'action="/portal/sessions/extend">.*?name="session" value="([^"]*)"', page.text)
+
+
+async def extend(browser, page, session):
+    reply = await browser.post("/portal/sessions/extend", {"csrf": page.fields()["csrf"], "session": session})
+    assert reply.status == 303
+    return await browser.follow(reply)
+
+
+def test_a_user_extends_own_sessions(tmp_path):
+    async def work():
+        async with portal(tmp_path, extending()) as subject:
+            sessions, records = subject.services.sessions, subject.services.store.web_sessions
+            tunnel = (await sessions.open(identity(), CLIENT)).session
+            other, browser = subject.browser(agent="Firefox/130 (Windows)"), subject.browser()
+            await other.sign_in()
+            subject.clock.now += 1
+            home = await browser.sign_in()
+            theirs, mine = await records.live("portal", "alice")
+            assert buttons(home) == [f"tunnel:{tunnel.id}", f"web:{theirs.id}", f"web:{mine.id}"]
+            subject.clock.now += 1800
+            for session in buttons(home):
+                assert "Your session was extended." in (await extend(browser, home, session)).text
+            until = subject.clock.now + 3600
+            assert (await sessions.find(tunnel.id)).expires == until
+            assert [each.expires for each in await records.live("portal")] == [until, until]
+            assert await subject.events("session-extend") == ["ok"]
+            assert await subject.events("web-session-extend") == ["ok", "ok"]
+            entries = await subject.services.store.audit.newest(3)
+            assert [(each.user, each.source, each.revision, each.text) for each in entries] == [
+                ("alice", "192.0.2.9", 1, "ends in 3600 seconds")
+            ] * 3
+            # Beyond the first length, up to the second.
+            subject.clock.now += 3599
+            await subject.services.web_sessions.end_due()
+            assert "Hello, alice" in (await browser.get()).text
+            subject.clock.now += 1
+            assert "f-password" in (await browser.get()).text
+
+    run(work())
+
+
+def test_without_the_option_there_is_nothing_to_extend(tmp_path):
+    async def work():
+        async with portal(tmp_path, extending()) as subject:
+            tunnel = (await subject.services.sessions.open(identity(), CLIENT)).session
+            browser = subject.browser()
+            home = await browser.sign_in()
+            offered = buttons(home)
+            await subject.adopt(extending(allowed=False))
+            subject.clock.now += 60
+            page = await browser.get()
+            assert buttons(page) == []
+            for session in offered:  # from a page of before
+                assert "was not extended" in (await extend(browser, page, session)).text
+            assert (await subject.services.sessions.find(tunnel.id)) == tunnel
+            [record] = await subject.services.store.web_sessions.live("portal")
+            assert (record.expires, record.extended) == (record.started + 3600, None)
+            assert await subject.events("session-extend") == ["not-extendable"]
+            assert await subject.events("web-session-extend") == ["not-extendable"]
+
+    run(work())
+
+
+def test_roles_without_vpn_extend_the_sign_in_alone(tmp_path):
+    async def work():
+        async with portal(tmp_path, extending()) as subject:
+            tunnel = (await subject.services.sessions.open(identity(), CLIENT)).session
+            browser = subject.browser()
+            await browser.sign_in()
+            roles = extending().model_dump(mode="json")["roles"]
+            await subject.adopt(default_tree(roles=[roles[0] | {"vpn_tunneling": False}, *roles[1:]]))
+            page = await browser.get()
+            assert [each.partition(":")[0] for each in buttons(page)] == ["web"]
+            assert "was not extended" in (await extend(browser, page, f"tunnel:{tunnel.id}")).text
+            assert "was extended" in (await extend(browser, page, buttons(page)[0])).text
+
+    run(work())
+
+
+def test_nobody_extends_what_is_over_or_not_theirs(tmp_path):
+    async def work():
+        async with portal(tmp_path, extending()) as subject:
+            services = subject.services
+            theirs = (await services.sessions.open(identity("mia"), CLIENT)).session
+            over = (await services.sessions.open(identity(), CLIENT)).session
+            await services.sessions.end(over.id, EndCause.LOGOUT)
+            browser, gone = subject.browser(), subject.browser()
+            await gone.sign_in()
+            [signed_out] = await services.store.web_sessions.live("portal")
+            await services.web_sessions.end(signed_out.id, "logout")
+            home = await browser.sign_in()
+            console = replace(signed_out, id="c" * 32, cookie_hash=b"c" * 32, audience="console", ended=None)
+            await services.store.web_sessions.add(replace(console, cause=None))
+            for session in (
+                f"tunnel:{theirs.id}",
+                f"tunnel:{over.id}",
+                f"web:{signed_out.id}",
+                f"web:{console.id}",
+                "web:nobody",
+                "tunnel:x",
+                "tunnel:" + "9" * 30,
+                "",
+            ):
+                assert "was not extended" in (await extend(browser, home, session)).text, session
+            assert (await services.sessions.find(theirs.id)) == theirs
+            for number in (signed_out.id, console.id):
+                assert (await services.store.web_sessions.find(number)).extended is None
+            assert await subject.events("session-extend") == ["session-over"]
+            assert await subject.events("web-session-extend") == ["session-over"]
+
+    run(work())
+
+
+def test_a_tunnel_that_the_portal_started_is_extended_with_its_sign_in(tmp_path):
+    """It would end with that."""
+
+    async def work():
+        async with portal(tmp_path, extending()) as subject:
+            browser = subject.browser()
+            link = await started(browser, await browser.sign_in())
+            subject.clock.now += 30
+            tunnel = (await subject.launch(link)).session
+            home = await browser.get()
+            [record] = await subject.services.store.web_sessions.live("portal")
+            # The list tells the sign-in's end for both.
+            assert home.text.count(f"<dt>Ends</dt><dd>{moment(home, record.expires)}") == 2
+            subject.clock.now += 1800
+            await extend(browser, home, f"tunnel:{tunnel.id}")
+            [record] = await subject.services.store.web_sessions.live("portal")
+            assert record.expires == subject.clock.now + 3600
+            assert (await subject.services.sessions.find(tunnel.id)).expires == record.expires
+
+    run(work())
+
+
+def moment(page, seconds):
+    """A time as the page shows it."""
+    shown = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return re.search(f'<time datetime="{shown}">[^<]*</time>', page.text)[0]
+
+
+def test_the_sign_in_is_extended_where_no_sessions_are_shown(tmp_path):
+    roles = extending(reminder_seconds=600).model_dump(mode="json")["roles"]
+    roles[0]["ui"]["show_sessions"] = False
+
+    async def work():
+        async with portal(tmp_path, default_tree(roles=roles)) as subject:
+            browser = subject.browser()
+            home = await browser.sign_in()
+            assert len(buttons(home)) == 1
+            subject.clock.now += 3300
+            soon = await browser.get()
+            assert "click Extend" in soon.text
+            page = await extend(browser, soon, buttons(soon)[0])
+            assert "was extended" in page.text
+            assert "click Extend" not in page.text
 
     run(work())
 

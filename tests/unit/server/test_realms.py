@@ -18,12 +18,9 @@ from lockgate.model.prompt import (
 )
 from lockgate.protocol.errors import UsageError
 from lockgate.protocol.secret import Secret
-from lockgate.server.auth.passwords import hash_password
 from tests.unit.server.control_subject import Rig, realm, request, rule, tree
-from tests.unit.server.support import CHEAP, CLIENT, new_store, run, user
+from tests.unit.server.support import CLIENT, HASH, PASSWORD, new_store, run, user
 
-PASSWORD = "wonderland-7f3a"
-HASH = hash_password(CHEAP, Secret.of_text(PASSWORD))
 FAILED = Refused("sign-in-failed", "User name or password is wrong.")
 ROLES = [{"name": name} for name in ("Users", "Staff", "Guests")]
 ADMIN = "Administrators"

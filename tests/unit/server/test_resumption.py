@@ -13,14 +13,13 @@ from lockgate.model.session import EndCause, Refusal, RefusalReason
 from lockgate.protocol.edge_link import Attach, CloseConn, CloseSession, Fatal, InstallEspIn, RekeyWanted
 from lockgate.protocol.pulse.extensions import resume_message
 from lockgate.protocol.secret import Secret
-from lockgate.server.operations import describe
 from lockgate.server.sessions import Opened, Proof
 from lockgate.server.sessions import service as sessions_service
 from lockgate.server.store import cookies
 from tests.unit.server.control_subject import Rig
-from tests.unit.server.gateway_subject import PASSWORD, opened_generations, state_of, subject
+from tests.unit.server.gateway_subject import opened_generations, state_of, subject
 from tests.unit.server.scripted_edge import OwnClient, ScriptedEdge, Visitor, eventually
-from tests.unit.server.support import CLIENT, identity, new_store, run, same_store, user
+from tests.unit.server.support import CLIENT, PASSWORD, identity, new_store, run, same_store, user
 
 KEY, OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32)), Ed25519PrivateKey.generate()
 PUBLIC = KEY.public_key().public_bytes_raw()
@@ -511,7 +510,7 @@ def test_administrators_see_what_is_bound_and_how_packets_are_protected(tmp_path
             await signed_in(edge)
             await Visitor(edge, 2).enter((await it.open("bob")).cookie)
             await eventually(lambda: len(edge.of(Attach)) == 2)
-            shown = {live.session.user: describe(live, it.clock.now) for live in await it.service.live()}
+            shown = {live.session.user: live.as_dict(it.clock.now) for live in await it.service.live()}
             assert {name: (row["bound"], row["suite"]) for name, row in shown.items()} == {
                 "alice": (True, "aes128-gcm"),
                 "bob": (False, "aes256-cbc-sha256"),

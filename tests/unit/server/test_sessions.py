@@ -208,6 +208,143 @@ def test_resuming_does_not_make_a_session_longer(tmp_path):
     run(work())
 
 
+EXTENDABLE = role(allow_extension=True, idle_seconds=0)
+
+
+def test_a_user_extends_a_session_where_a_role_allows_it(tmp_path):
+    async def work():
+        async with subject(tmp_path, roles=[EXTENDABLE]) as it:
+            session = (await it.open()).session
+            it.clock.now += 600
+            assert it.sessions.may_extend(session)
+            extended = await it.sessions.extend(session.id, source="198.51.100.3")
+            assert extended == replace(session, expires=it.clock.now + 1000, extended=it.clock.now)
+            assert await it.sessions.find(session.id) == extended
+            [entry] = [each for each in await it.store.audit.newest(9) if each.event == "session-extend"]
+            assert (entry.outcome, entry.user, entry.source, entry.session, entry.revision, entry.log) == (
+                "ok", "alice", "198.51.100.3", session.id, 1, "user",
+            )  # fmt: skip
+            assert entry.text == "ends in 1000 seconds"
+            it.clock.now += 999.9
+            assert await it.sessions.due() == []
+            it.clock.now += 0.1
+            assert [cause for _, cause in await it.sessions.due()] == [EndCause.EXPIRED]
+
+    run(work())
+
+
+def test_what_an_extension_is_counted_by_follows_the_roles(tmp_path):
+    """Shorter and longer, the length counts from the extension; resuming changes nothing about that."""
+
+    def lasting(seconds):
+        return configuration(roles=[role(allow_extension=True, idle_seconds=0, length_seconds=seconds)])
+
+    async def work():
+        async with subject(tmp_path, roles=[EXTENDABLE]) as it:
+            opened = await it.open()
+            began = opened.session.started
+            await it.adopt(lasting(700))
+            it.clock.now = began + 600
+            assert (await it.sessions.extend(opened.session.id, source="")).expires == began + 1300
+            it.clock.now = began + 1200
+            assert (await it.resume(opened.cookie)).session.expires == began + 1300
+            await it.adopt(lasting(2000))
+            assert (await it.resume(opened.cookie)).session.expires == began + 2600
+            await it.adopt(lasting(601))
+            assert (await it.resume(opened.cookie)).session.expires == began + 1201
+            it.clock.now = began + 1201
+            assert (await it.resume(opened.cookie)).reason is RefusalReason.EXPIRED
+
+    run(work())
+
+
+def test_an_extension_never_brings_the_end_nearer(tmp_path):
+    """Nobody has told the session of its shorter length yet."""
+
+    async def work():
+        async with subject(tmp_path, roles=[EXTENDABLE]) as it:
+            session = (await it.open()).session
+            await it.adopt(
+                configuration(roles=[role(allow_extension=True, length_seconds=60, idle_seconds=0)])
+            )
+            assert (await it.sessions.extend(session.id, source="")).expires == session.expires
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("roles", "realms", "by_user", "by_administrator"),
+    [
+        ([role(allow_extension=True)], None, None, None),
+        ([role()], None, "not-extendable", None),
+        ([role(allow_extension=True) | {"vpn_tunneling": False}], None, "not-extendable", "not-extendable"),
+        ([role(allow_extension=True)], [realm(policy=limits(3)) | {"rules": []}], "not-extendable", "not-extendable"),
+    ],
+    ids=["allowed", "without-the-option", "without-vpn", "without-roles"],
+)  # fmt: skip
+def test_the_roles_of_now_decide_about_an_extension(tmp_path, roles, realms, by_user, by_administrator):
+    async def work():
+        async with subject(tmp_path, roles=[EXTENDABLE]) as it:
+            session = (await it.open()).session
+            await it.adopt(configuration(roles=roles, **({} if realms is None else {"realms": realms})))
+            it.clock.now += 50
+            assert it.sessions.may_extend(session) == (by_user is None)
+            for actor, code in (("", by_user), ("root (local)", by_administrator)):
+                answer = await it.sessions.extend(session.id, source="local", actor=actor)
+                assert getattr(answer, "code", None) == code
+                entry = (await it.store.audit.newest(1))[0]
+                outcome = ("ok", "") if code is None else ("failed", code)
+                assert (entry.event, entry.outcome, entry.reason) == ("session-extend", *outcome)
+                assert (entry.user, entry.actor, entry.revision) == ("alice", actor, 2)
+            if by_user and by_administrator:
+                assert await it.sessions.find(session.id) == session
+
+    run(work())
+
+
+@pytest.mark.parametrize("way", ["logout", "length", "idle", "nobody"])
+def test_what_is_over_is_not_extended(tmp_path, way):
+    async def work():
+        async with subject(tmp_path, roles=[role(allow_extension=True)]) as it:
+            session = (await it.open()).session
+            if way == "logout":
+                await it.sessions.end(session.id, EndCause.LOGOUT)
+            elif way == "length":
+                it.clock.now += 1000
+                await it.sessions.note_activity({session.id: it.clock.now})
+            elif way == "idle":
+                it.clock.now += 100
+            before = await it.sessions.find(session.id)
+            number = 5 if way == "nobody" else session.id
+            for actor in ("", "root (local)"):
+                assert (await it.sessions.extend(number, source="", actor=actor)).code == "session-over"
+            assert await it.sessions.find(session.id) == before
+            assert not it.sessions.may_extend(before) or way == "nobody"
+
+    run(work())
+
+
+def test_a_session_that_ends_while_it_is_extended_stays_ended(tmp_path, monkeypatch):
+    """The end comes between the decision and the store."""
+
+    async def work():
+        async with subject(tmp_path, roles=[EXTENDABLE]) as it:
+            session = (await it.open()).session
+            extend = it.sessions._records.extend
+
+            async def late(*args):
+                await it.sessions.end(session.id, EndCause.LOGOUT)
+                return await extend(*args)
+
+            monkeypatch.setattr(it.sessions._records, "extend", late)
+            assert (await it.sessions.extend(session.id, source="")).code == "session-over"
+            stored = await it.sessions.find(session.id)
+            assert (stored.cause, stored.expires, stored.extended) == (EndCause.LOGOUT, session.expires, None)
+            assert (await it.audited())[-1] == ("session-extend", "failed", "session-over")
+
+    run(work())
+
+
 def test_activity_keeps_a_session_before_it_is_written_down(tmp_path):
     async def work():
         async with subject(tmp_path) as it:

@@ -16,13 +16,13 @@ from lockgate.server import setup
 from lockgate.server.config.seed.load import load_configuration
 from lockgate.server.config.seed.tree import Seed, SignIn
 from lockgate.server.config.tree.system import Gateway
-from lockgate.server.datadir import DataDirectory, become_owner, open_directory
+from lockgate.server.datadir import DataDirectory, become_owner, is_real_root, open_directory
 from lockgate.server.store import open_store
 from tests.unit.server.support import CHEAP, run
 
 CONFIGURATION = Seed(gateway=Gateway(hostname="gw.example.org"), sign_in=SignIn(argon2=CHEAP))
 
-as_root = pytest.mark.skipif(not setup.is_real_root(), reason="changes the owner of files")
+as_root = pytest.mark.skipif(not is_real_root(), reason="changes the owner of files")
 
 
 def create(path):
@@ -115,7 +115,7 @@ PLACES = ["D", "a/b/D", "empty"]
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("step", ["create_store", "hash_password", "_sync"])
+@pytest.mark.parametrize("step", ["create_store", "hash_password", "sync_folder"])
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch, place, step):
     (tmp_path / "empty").mkdir()
 
@@ -123,7 +123,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch, place, step):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(setup, step, broken)
-    if step == "_sync":
+    if step == "sync_folder":
         monkeypatch.setattr(Path, "replace", broken)
     with pytest.raises(ProblemError, match="No space left on device"):
         create(tmp_path / place)

@@ -13,15 +13,11 @@ from lockgate.model.prompt import Credentials, Notice, Refused, SessionChoice, S
 from lockgate.protocol.errors import UsageError
 from lockgate.protocol.secret import Secret
 from lockgate.server.auth import passwords
-from lockgate.server.auth.passwords import hash_password
 from lockgate.server.config.tree.authentication import Argon2, Guard
 from lockgate.server.logs import configure_logs
 from lockgate.server.sessions import Opened
 from tests.unit.server.control_subject import Rig, limits, realm, request, tree
-from tests.unit.server.support import CHEAP, CLIENT, new_store, run, user
-
-PASSWORD = "wonderland-7f3a"
-HASH = hash_password(CHEAP, Secret.of_text(PASSWORD))
+from tests.unit.server.support import CHEAP, CLIENT, HASH, PASSWORD, new_store, run, user
 
 
 class Gateway(Rig):

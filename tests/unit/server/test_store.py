@@ -482,13 +482,60 @@ def test_a_session_follows_a_later_decision(place):
             )  # fmt: skip
             assert updated == [expected] == await store.sessions.live()
             # Without facts those of before stay.
-            again_ = await store.sessions.update_roles(session.id, ["Users"], 10, NOW + 60, 0)
+            grant = Grant(("Users",), 10, NOW + 60, 0)
+            [again_] = await store.sessions.update_many({session.id: grant})
             assert again_ == replace(
                 expected, roles=("Users",), revision=10, expires=NOW + 60, idle_seconds=0, heartbeat_seconds=0
             )
             # A judge may decide anew while it lets a client in.
             resumed = await store.sessions.resume(again(wanted, NOW), lambda _: later, noted)
             assert (resumed.roles, resumed.revision, resumed.generation) == (("Staff", "Dev"), 9, 2)
+
+    run(work())
+
+
+def test_an_extended_session_ends_later_and_never_earlier(place):
+    async def work():
+        async with new_store(place) as store:
+            await store.users.add(user())
+            session = await opened(store, expires=NOW + 100)
+            ended = await opened(store)
+            await store.sessions.end(ended.id, EndCause.LOGOUT, NOW, NOW)
+
+            async def extend(number, now, until):
+                return await store.sessions.extend(number, now, until, noted)
+
+            first = await extend(session.id, NOW + 60, NOW + 160)
+            assert first == replace(session, extended=NOW + 60, expires=NOW + 160)
+            assert first.counted_from == NOW + 60
+            second = await extend(session.id, NOW + 70, NOW + 80)
+            assert second == replace(session, extended=NOW + 70, expires=NOW + 160)
+            assert await extend(session.id, NOW + 160, NOW + 999) is None
+            assert await extend(ended.id, NOW, NOW + 999) is None
+            assert await extend(5, NOW, NOW + 999) is None
+            assert await store.sessions.live() == [second]
+            # Only what happened is in the audit.
+            assert [e.session for e in await store.audit.newest(9) if e.event == "noted"] == [
+                session.id,
+                ended.id,
+                session.id,
+                session.id,
+            ]
+
+    run(work())
+
+
+def test_a_decision_made_before_an_extension_does_not_undo_it(place):
+    """Roles were mapped anew, the user clicked, and only then what was decided is written down."""
+
+    async def work():
+        async with new_store(place) as store:
+            await store.users.add(user())
+            session = await opened(store, expires=NOW + 100)
+            decided = Grant(("Staff",), 2, NOW + 50, 0, counted_from=session.counted_from)
+            await store.sessions.extend(session.id, NOW + 40, NOW + 140, noted)
+            [later] = await store.sessions.update_many({session.id: decided})
+            assert (later.roles, later.expires, later.extended) == (("Staff",), NOW + 90, NOW + 40)
 
     run(work())
 

@@ -73,6 +73,29 @@ def test_a_browser_session_lives_and_ends_once(place):
     run(work())
 
 
+def test_a_browser_session_is_extended(place):
+    def noted(record):
+        return AuditEntry(NOW, "noted", "ok", "", record.user, "", None, f"{record.expires:g}")
+
+    async def work():
+        async with new_store(place) as store:
+            shelf = store.web_sessions
+            await store.users.add(user())
+            await shelf.add(web())
+            extended = replace(web(), extended=NOW + 600, expires=NOW + 4200)
+            assert (
+                await shelf.extend("w1", NOW + 600, NOW + 4200, noted) == extended == await shelf.find("w1")
+            )
+            assert (await shelf.extend("w1", NOW + 700, NOW + 800, noted)).expires == NOW + 4200
+            assert await shelf.extend("w1", NOW + 4200, NOW + 9999, noted) is None
+            await shelf.end("w1", "logout", NOW + 4000)
+            assert await shelf.extend("w1", NOW + 4000, NOW + 9999, noted) is None
+            assert await shelf.extend("w9", NOW, NOW + 9999, noted) is None
+            assert [each.text for each in await store.audit.newest(9)] == ["5200", "5200"]
+
+    run(work())
+
+
 def test_browsers_are_counted_and_ended_by_user(place):
     async def work():
         async with new_store(place) as store:

@@ -11,11 +11,10 @@ import pytest
 from lockgate.server.config.edits import SetValue
 from lockgate.server.web.console.menu import entries
 from lockgate.server.web.sessions import COOKIES
-from tests.unit.server.support import run
+from tests.unit.server.support import PASSWORD, run
 from tests.unit.server.web_subject import (
     ADMIN_HOST,
     NOBODY,
-    PASSWORD,
     PUSH_TOKEN,
     Caller,
     Reply,

@@ -13,8 +13,8 @@ from lockgate.server.config.service import first_revision
 from lockgate.server.local_api import LINE_LIMIT
 from lockgate.server.web.body import DOCUMENT_LIMIT
 from lockgate.server.web.local import call
-from tests.unit.server.support import new_store, place_of, run, user
-from tests.unit.server.web_subject import HASH, configuration
+from tests.unit.server.support import HASH, new_store, place_of, run, user
+from tests.unit.server.web_subject import configuration
 
 SETTING = "roles/Users/session/idle_seconds"
 

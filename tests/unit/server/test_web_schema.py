@@ -22,8 +22,8 @@ from schemathesis.specs.openapi.checks import (
 
 from lockgate.server.store.interface import UploadRecord
 from lockgate.server.web.app import route_table
-from tests.unit.server.support import run, user
-from tests.unit.server.web_subject import HASH, NOBODY, Caller, Reply, Subject, web
+from tests.unit.server.support import HASH, run, user
+from tests.unit.server.web_subject import NOBODY, Caller, Reply, Subject, web
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "rest.md"
 EXAMPLES = 6  # of each operation; all of them together take some ten seconds

@@ -8,8 +8,8 @@ import re
 from lockgate.server.config.edits import SetValue
 from lockgate.server.store.interface import ADMIN_SERVER, UploadRecord
 from lockgate.server.web.app import route_table
-from tests.unit.server.support import run
-from tests.unit.server.web_subject import HASH, PUSH_TOKEN, web
+from tests.unit.server.support import HASH, run
+from tests.unit.server.web_subject import PUSH_TOKEN, web
 
 PASSPHRASE = "a passphrase of an export"
 NEW_PASSWORD = "planted-password-93c1"

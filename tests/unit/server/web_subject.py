@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime as dt
 import json
@@ -14,14 +13,11 @@ from urllib.parse import quote, unquote, urlencode
 
 from lockgate.model.identity import Identity, seal_identity
 from lockgate.model.session import Session
-from lockgate.protocol.secret import Secret
 from lockgate.server import pki
-from lockgate.server.auth.passwords import hash_password
 from lockgate.server.config.edits import SetValue
-from lockgate.server.config.service import first_revision
 from lockgate.server.config.tree import Configuration
 from lockgate.server.parts import Parts
-from lockgate.server.sessions import Opened, Proof
+from lockgate.server.sessions import Opened
 from lockgate.server.store.interface import ADMIN_SERVER
 from lockgate.server.store.open import SqlStore
 from lockgate.server.web.app import make_app
@@ -29,11 +25,10 @@ from lockgate.server.web.listeners import Door
 from lockgate.server.web.principal import AREAS
 from lockgate.server.web.sessions import COOKIES, form_token
 from lockgate.server.web.tokens import create_token
-from tests.unit.server.control_subject import HOST, tree
-from tests.unit.server.support import CHEAP, CLIENT, Clock, facts, identity, new_store, place_of, user
+from tests.unit.server.asgi import exchange
+from tests.unit.server.control_subject import HOST, control_plane, tree
+from tests.unit.server.support import CLIENT, HASH, Clock, facts, identity, new_store, place_of, user
 
-PASSWORD = "wonderland-7f3a"
-HASH = hash_password(CHEAP, Secret.of_text(PASSWORD))
 ADMIN_HOST = f"{HOST}:8443"
 SOURCE, AGENT = "192.0.2.77", "test browser"
 ADMIN_REALM, FULL = "Admin Users", ".Administrators"
@@ -110,41 +105,16 @@ class Subject:
         where, _, asked = path.partition("?")
         if query is not None:
             asked = urlencode({key: value for key, value in query.items() if value is not None})
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": unquote(where),
-            "raw_path": quote(unquote(where), safe="/").encode() if raw_path is None else raw_path,
-            "query_string": asked.encode(),
-            "root_path": "",
-            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
-            "client": ("", 0),
-            "server": ("", 0),
-        }
-        pieces = [content[at : at + 65536] for at in range(0, len(content), 65536)] or [b""]
-        reply = Reply(0, {}, b"")
-
-        async def receive() -> dict[str, Any]:
-            if not pieces:
-                await asyncio.Event().wait()  # the client stays until it has the answer
-            piece = pieces.pop(0)
-            return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
-
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                reply.status = message["status"]
-                for name, value in message["headers"]:
-                    reply.headers[name.decode().lower()] = value.decode("latin-1")
-                    if name.lower() == b"set-cookie":
-                        reply.cookies.append(value.decode("latin-1"))
-            else:
-                reply.content += message.get("body", b"")
-
-        await self.app(scope, receive, send)
-        return reply
+        status, pairs, received = await exchange(
+            self.app,
+            method,
+            f"{where}?{asked}",
+            headers,
+            content,
+            raw_path=quote(unquote(where), safe="/").encode() if raw_path is None else raw_path,
+        )
+        cookies = [value for name, value in pairs if name == "set-cookie"]
+        return Reply(status, dict(pairs), received, cookies)
 
     async def get(self, path: str, caller: Caller = NOBODY, **rest: Any) -> Reply:
         return await self.ask("GET", path, caller, **rest)
@@ -230,16 +200,9 @@ async def web(folder: Path, content: Configuration | None = None) -> AsyncIterat
     content, clock = content or configuration(), Clock()
     directory.write_run_file("certificate.pem", CHAIN)
     async with new_store(directory) as store:
-        await store.revisions.add(first_revision(content, "config.toml", "first start", clock()), 0)
         for name in ("alice", "bob"):
             await store.users.add(user(name, password_hash=HASH))
         for name in ("admin", "second", *AREAS):
             await store.users.add(user(name, password_hash=HASH, server=ADMIN_SERVER))
-        parts = await Parts.make(directory, store, content, clock(), clock)
-        try:
+        async with control_plane(directory, store, content, clock) as parts:
             yield Subject(make_app(parts.services), parts, store, clock)
-        finally:
-            parts.sign_ins.close()
-
-
-NO_PROOF = Proof(exporter=Secret(b""), signature=b"")

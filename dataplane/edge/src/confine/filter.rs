@@ -4,8 +4,8 @@
 //! only an intruder would try, which end the process: the supervisor sees SIGSYS and says so.
 //! Programs run by `confine` may do what programs do, except for a list of calls that reach into
 //! the kernel or into other processes, and for sockets of families we have no use for; those fail
-//! with EPERM. Both lists come from the manual
-//! pages; the edge's was checked with strace over the integration tests.
+//! with EPERM. Both lists come from the manual pages; the edge's was checked with strace over the
+//! integration tests.
 
 use std::collections::BTreeMap;
 

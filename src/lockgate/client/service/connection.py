@@ -315,6 +315,8 @@ class Connection:
                 match event:
                     case says.EspOffered(keys):
                         tunnel.rekey(keys)
+                    case says.EndMoved(remaining) if isinstance(self.state, machine.Connected):
+                        self._move_end(tunnel, remaining)
                     case says.Fatal(code, text):
                         problem = problems.server_ended(code, text)
                         self.happen(machine.SessionOver(problem, f"{code} {text}".strip(), self.figures.peer))
@@ -357,6 +359,16 @@ class Connection:
             wait = reminder.next_change(left, self._reminder) if now == self.state.minutes else 0.0
         # Looked at again now and then: the loop's clock stands still while the machine sleeps.
         self._expiry = asyncio.get_running_loop().call_later(min(wait, LOOK_AT_CLOCK), self._on_deadline)
+
+    def _move_end(self, tunnel: Tunnel, remaining: int) -> None:
+        """The gateway has extended the session, or its length is another one now."""
+        assert self.saved is not None
+        log.info("session-end-moved", connection=self.id, remaining=remaining)
+        self.saved.deadline = self.services.clock.now() + remaining
+        self._save(self.saved)
+        tunnel.set_end(remaining)
+        self._reminded = self._reminded and reminder.minutes_to_tell(remaining, self._reminder) > 0
+        self._watch_deadline()
 
     def _on_deadline(self) -> None:
         if self.saved is None or not self.saved.deadline:

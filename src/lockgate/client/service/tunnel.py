@@ -124,6 +124,10 @@ class Tunnel:
         self.flush()
         self._hub.send(self._out(offer, self.suite))
 
+    def set_end(self, remaining: int) -> None:
+        """The edge ends the session in so many seconds, whatever it was told before."""
+        self._hub.send(edge_link.SetDeadline(session=self.session, remaining=remaining, idle=0))
+
     def flush(self) -> None:
         """Hands to the edge what the conversation wants to say."""
         for frame in self.conversation.take_frames():

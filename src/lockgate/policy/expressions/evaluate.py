@@ -109,7 +109,7 @@ def _fits(term: Term, subject: Subject) -> bool:
     if term.field is Field.SOURCE_IP:
         address = subject.address
         return address is not None and any(
-            address.version == network.version and address in network  # type: ignore[union-attr, operator]
+            address in network  # type: ignore[operator]
             for network in term.values
         )
     order = _ORDER.get(term.comparison)

@@ -35,6 +35,7 @@ from lockgate.protocol.pulse.client_events import (
     Configured,
     CookieRefused,
     CredentialsAsked,
+    EndMoved,
     EspOffered,
     Fatal,
     Licence,
@@ -255,6 +256,10 @@ class ClientConversation:
                     return self._receive_configuration(body)
                 case JuniperKind.LICENCE:
                     return [Licence(shown_text(body.rstrip(b"\n\0"), MAX_SERVER_TEXT))]
+                case JuniperKind.REMAINING if self._state is Phase.TUNNEL:
+                    if len(body) != 4 or not any(body):
+                        raise PeerError("a session's end that is no number of seconds")
+                    return [EndMoved(int.from_bytes(body))]
                 case JuniperKind.END_OF_CONFIG if self._state is Phase.CONFIGURING:
                     if not self._configured:
                         raise PeerError("the end of a configuration that never came")

@@ -156,6 +156,13 @@ class ConfigurationEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class EndMoved:
+    """The session ends in `remaining` seconds from now, whatever was told before; at least 1."""
+
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
 class Licence:
     """Licence information. Nobody reads it; its coming asks for ESP probes where ESP is not alive."""
 
@@ -182,6 +189,7 @@ ClientEvent: TypeAlias = (
     | Configured
     | EspOffered
     | ConfigurationEnded
+    | EndMoved
     | Licence
     | Fatal
 )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from lockgate.protocol.avp import Avp
 from lockgate.protocol.errors import PeerError
+from lockgate.protocol.launch_url import HANDLE
 from lockgate.protocol.pulse.codes import Code
 from lockgate.protocol.pulse.events import ClientReady
-from lockgate.protocol.pulse.extensions import HANDLE, PROOF, PUBLIC_KEY, TEXT_KEY, known_capabilities
+from lockgate.protocol.pulse.extensions import PROOF, PUBLIC_KEY, TEXT_KEY, known_capabilities
 from lockgate.protocol.pulse.questions import data_of
 from lockgate.protocol.pulse.text import shown_text
 from lockgate.protocol.secret import Secret

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from lockgate.protocol.avp import Avp
 from lockgate.protocol.errors import UsageError
+from lockgate.protocol.launch_url import HANDLE
 from lockgate.protocol.pulse.client_facts import MAX_HOST_NAME, MAX_SHORT_TEXT, MAX_USER_AGENT
 from lockgate.protocol.pulse.codes import Code, avp
-from lockgate.protocol.pulse.extensions import HANDLE, PROOF, PUBLIC_KEY, TEXT_KEY, capability_words
+from lockgate.protocol.pulse.extensions import PROOF, PUBLIC_KEY, TEXT_KEY, capability_words
 from lockgate.protocol.secret import Secret
 
 _NOT_IN_A_WORD = re.compile(r"[^A-Za-z0-9._-]+")

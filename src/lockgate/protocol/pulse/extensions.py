@@ -26,7 +26,8 @@ RESUME_PROOF = "resume-proof"
 """Resumptions are signed with the key of the session."""
 
 SESSION_OPTIONS = "session-options"
-"""The client is told when to remind its user of the end, and whether it may keep the password."""
+"""The client is told when to remind its user of the end, when that end moves, and whether it may keep the
+password."""
 
 CAPABILITIES = frozenset([ESP_GCM, ESP_CROSS, ESP_PROBE, RESUME_PROOF, SESSION_OPTIONS])
 
@@ -35,9 +36,6 @@ PUBLIC_KEY = 32
 
 PROOF = 64
 """Bytes of an Ed25519 signature (RFC 8032, section 5.1.6)."""
-
-HANDLE = 32
-"""Bytes of a launch handle, as in `protocol.launch_url`."""
 
 EXPORTER = 32
 """Bytes of the TLS exporter value that goes into a proof."""

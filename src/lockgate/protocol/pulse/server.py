@@ -355,6 +355,14 @@ class ServerConversation:
         self._send(VENDOR_JUNIPER, JuniperKind.END_OF_CONFIG, _END_OF_CONFIG)
         self._state = Phase.TUNNEL
 
+    def tell_remaining(self, seconds: int) -> None:
+        """Say that the session ends in so many seconds now, 1 to 2**32 - 1; only to a client that announced
+        `extensions.SESSION_OPTIONS`."""
+        self._only_in(Phase.TUNNEL)
+        if not 0 < seconds < 1 << 32:
+            raise UsageError(f"a session that ends in {seconds} seconds")
+        self._send(VENDOR_JUNIPER, JuniperKind.REMAINING, struct.pack("!I", seconds))
+
     def nudge_esp(self, text: str = "maxUsers=0") -> None:
         """Make a client that waits for ESP probe at once; others pass over it.
 

@@ -22,9 +22,10 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import ip_network
 from typing import Generic, TypeVar
 
+from lockgate.model.place import plain_address
 from lockgate.server.config.tree.authentication import Guard as Settings
 
 # A record is about 300 bytes: 30 MB in all when somebody fills the tables. The longest unused goes first.
@@ -109,14 +110,10 @@ class Guard:
 def source_key(source: str) -> str:
     """What counts as one place: an IPv4 address or an IPv6 /64, which one subscriber has anyway."""
     try:
-        address = ip_address(source)
+        address = plain_address(source)
     except ValueError:
         return source
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ip_network((int(address), 64), strict=False))
-    return str(address)
+    return str(address if address.version == 4 else ip_network((address.packed, 64), strict=False))
 
 
 @dataclass(slots=True)

@@ -112,11 +112,11 @@ class LocalDriver:
             renewed = await self._hasher.renewed(user.password_hash, password)
             if renewed is not None:
                 await self._users.renew_hash(self.name, user.name, user.password_hash, renewed)
-        return _account(user)
+        return account_of(user)
 
     async def lookup(self, name: str) -> Account | None:
         user = await self._users.find(self.name, name)
-        return None if user is None else _account(user)
+        return None if user is None else account_of(user)
 
     @property
     def may_change(self) -> bool:
@@ -202,7 +202,8 @@ def _reason(name: str | None, user: UserRecord | None, password: Secret) -> str:
     return "wrong-password" if password else "empty-password"
 
 
-def _account(user: UserRecord) -> Account:
+def account_of(user: UserRecord) -> Account:
+    """What a user record of ours says."""
     return Account(
         name=user.name,
         enabled=user.enabled,

@@ -12,6 +12,7 @@ from lockgate.model.session import EndCause
 from lockgate.policy import sign_in as urls
 from lockgate.protocol.secret import Secret
 from lockgate.server.audit import Audit
+from lockgate.server.auth.attempt import Shared
 from lockgate.server.auth.guard import Guard, Verdict
 from lockgate.server.auth.password_check import PasswordCheck, guarded
 from lockgate.server.auth.passwords import Busy, Hasher
@@ -24,7 +25,7 @@ from lockgate.server.auth.servers import (
     Wrong,
     drivers,
 )
-from lockgate.server.auth.sign_in import Shared, SignIn, go_on
+from lockgate.server.auth.sign_in import SignIn, go_on
 from lockgate.server.decisions import Decisions
 from lockgate.server.in_force import InForce
 from lockgate.server.sessions import Sessions

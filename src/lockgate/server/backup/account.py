@@ -42,10 +42,7 @@ def as_account(uid: int, gid: int, work: Callable[[], dict[str, Any]]) -> dict[s
     os.waitpid(child, 0)
     answer = json.loads(content) if content else {}
     if "problem" in answer:
-        problem = answer["problem"]
-        raise ProblemError(
-            Problem(problem["code"], problem["summary"], problem["fix"], tuple(problem["details"]))
-        )
+        raise ProblemError(Problem.from_dict(answer["problem"]))
     if "result" not in answer:
         raise ProblemError(
             Problem("command-died", "The command ended before its work was done.", "Run it again.")

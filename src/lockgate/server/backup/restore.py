@@ -29,7 +29,7 @@ from lockgate.model.session import EndCause
 from lockgate.protocol.secret import Secret
 from lockgate.server.audit import Audit
 from lockgate.server.backup.contents import carry_over, head_of, lines_of
-from lockgate.server.backup.sealed_file import SealedReader, damaged
+from lockgate.server.backup.sealed_file import SealedReader, damaged, newer
 from lockgate.server.datadir import DataDirectory, write_private
 from lockgate.server.store import open_store
 from lockgate.server.store.choice import conninfo_of, open_database, text_for
@@ -206,11 +206,7 @@ def _facts(head: dict[str, Any]) -> tuple[str, float]:
     if not isinstance(schema, str) or not isinstance(made, int | float):
         raise damaged("its first line cannot be read")
     if schema > SCHEMA:
-        raise ProblemError(
-            Problem(
-                "backup-format", "The backup was made by a newer release.", "Restore it with that release."
-            )
-        )
+        raise newer()
     return schema, float(made)
 
 

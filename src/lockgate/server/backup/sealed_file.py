@@ -128,6 +128,12 @@ def damaged(why: str) -> ProblemError:
     )
 
 
+def newer() -> ProblemError:
+    return ProblemError(
+        Problem("backup-format", "The backup was made by a newer release.", "Restore it with that release.")
+    )
+
+
 def _open_header(header: bytes, passphrase: Secret) -> bytes:
     try:
         document = json.loads(header)
@@ -139,11 +145,7 @@ def _open_header(header: bytes, passphrase: Secret) -> bytes:
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise damaged("its beginning cannot be read") from None
     if version != FORMAT:
-        raise ProblemError(
-            Problem(
-                "backup-format", "The backup was made by a newer release.", "Restore it with that release."
-            )
-        )
+        raise newer()
     if not usable:
         raise damaged("its beginning says something impossible")
     key = _key(passphrase, salt, memory_kib=memory, passes=passes, lanes=lanes)

@@ -19,8 +19,8 @@ from lockgate.server.config.schema import (
     Names,
     Node,
     children,
+    default_or_none,
     entry_of,
-    plain_default,
     transform,
 )
 
@@ -136,16 +136,9 @@ def _in_section(old: Data, new: Data, node: Node, path: Names) -> Iterator[Diffe
         yield Difference(path, "changed", node, old, new)
         return
     for key, inner in known.items():
-        before = old[key] if key in old else _default(inner)
-        after = new[key] if key in new else _default(inner)
+        before = old[key] if key in old else default_or_none(inner)
+        after = new[key] if key in new else default_or_none(inner)
         yield from differences(before, after, inner, (*path, key))
-
-
-def _default(node: Node) -> Any:
-    try:
-        return plain_default(node)
-    except KeyError:
-        return None
 
 
 def _named(value: Any) -> bool:

@@ -95,7 +95,7 @@ def validate(data: Any) -> Checked:
     try:
         tree = Configuration.model_validate(data)
     except ValidationError as error:
-        return Checked(None, tuple(explain(error, data, ROOT, by_name=True)))
+        return Checked(None, tuple(explain(error, data, ROOT)))
     found = _bounded(check(tree))
     wrong = any(not finding.warning for finding in found)
     return Checked(None if wrong else tree, found)

@@ -23,13 +23,12 @@ from lockgate.server.config.tree.fields import AppliesTo
 T = TypeVar("T")
 _N = TypeVar("_N", model.Realm, model.AdminRealm, model.Role, model.AdminRole)
 
-_PROTOCOLS: dict[int | str, int | str | None] = {
+PROTOCOLS: dict[int | str, int | str | None] = {
     "any": None,
     "tcp": access.TCP,
     "udp": access.UDP,
     "icmp": "icmp",
 }
-_RIGHTS = tuple(name for name in auth.AdminRole.model_fields if name not in ("name", "description"))
 
 
 def compile_policy(tree: Configuration, revision: int) -> Policy:
@@ -37,15 +36,13 @@ def compile_policy(tree: Configuration, revision: int) -> Policy:
 
     raises: policy.expressions.ExpressionError for an expression that does not parse (`checks` refuses those).
     """
-    gateway = tree.gateway
-    own = [endpoint.address for endpoint in (*gateway.listen, gateway.admin_listen)]
     return Policy(
         revision=revision,
         realms=_by_name(_realm(each) for each in tree.realms),
         admin_realms=_by_name(_admin_realm(each) for each in tree.admin_realms),
         roles=_by_name(_role(each) for each in tree.roles),
         admin_roles=_by_name(
-            model.AdminRole(each.name, MappingProxyType({area: getattr(each, area) for area in _RIGHTS}))
+            model.AdminRole(each.name, MappingProxyType({area: getattr(each, area) for area in auth.RIGHTS}))
             for each in tree.admin_roles
         ),
         sign_in_policies=tuple(_sign_in_policy(each) for each in tree.sign_in_policies),
@@ -63,7 +60,7 @@ def compile_policy(tree: Configuration, revision: int) -> Policy:
             for each in tree.bandwidth
         ),
         pools=tree.network.pools,
-        reserved=access.reserved_networks(tree.network.pools, own),
+        reserved=access.reserved_networks(tree.network.pools, tree.gateway.addresses),
     )
 
 
@@ -73,7 +70,7 @@ def access_rule(entry: users.AccessControl) -> AccessRule:
         name=entry.name,
         allow=entry.action == "allow",
         networks=tuple(target for target in entry.to if not isinstance(target, str)),
-        protocol=_PROTOCOLS.get(entry.protocol, entry.protocol),
+        protocol=PROTOCOLS.get(entry.protocol, entry.protocol),
         ports=entry.ports,
         names=tuple(dict.fromkeys(target for target in entry.to if isinstance(target, str))),
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from lockgate.server.config.tree import Configuration
 from lockgate.server.config.tree.authentication import (
+    RIGHTS,
     AdminRealm,
     AdminRole,
     AdminRoleMappingRule,
@@ -100,5 +101,4 @@ def default_configuration(gateway: Gateway, new_guid: Callable[[], str]) -> Conf
 
 def administrators(name: str, right: str) -> AdminRole:
     """A delegated role with the same right everywhere."""
-    areas = [field for field in AdminRole.model_fields if field not in ("name", "description")]
-    return AdminRole.model_validate({"name": name, **dict.fromkeys(areas, right)})
+    return AdminRole.model_validate({"name": name, **dict.fromkeys(RIGHTS, right)})

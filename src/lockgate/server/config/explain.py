@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lockgate.model.text import printable
 from lockgate.server.config.findings import Finding, Path, path_text, shown
-from lockgate.server.config.schema import Node, child, entry_of
+from lockgate.server.config.schema import Node, children, entry_of
 
 MAX_FINDINGS = 200  # nobody reads more, and a hostile document can make half a million
 
 Place = tuple[str | int, ...]
 """Keys and positions, as a validator counts."""
+Model = type[BaseModel]
 
 
-def explain(error: ValidationError, data: Any, root: Node, *, by_name: bool) -> Iterator[Finding]:
+def explain(
+    error: ValidationError,
+    data: Any,
+    root: Node,
+    *,
+    by_name: bool = True,
+    written: Callable[[Path], str] = path_text,
+) -> Iterator[Finding]:
     """One finding per error, for the first MAX_FINDINGS.
 
     root:    the shape of what was validated.
     by_name: entries of collections are called by their names, where they have one of their own.
+    written: how people write the path of a table.
     """
     details = _said_once(error.errors(include_url=False))
     for detail in details[:MAX_FINDINGS]:
-        yield _explain(detail, data, root, by_name)
+        yield _explain(detail, data, root, by_name, written)
     if len(details) > MAX_FINDINGS:
         yield Finding((), f"there are {len(details) - MAX_FINDINGS} more errors", "")
 
@@ -38,25 +47,26 @@ def _said_once(details: list[ErrorDetails]) -> list[ErrorDetails]:
     return [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside]
 
 
-def _explain(detail: ErrorDetails, data: Any, root: Node, by_name: bool) -> Finding:
+def _explain(
+    detail: ErrorDetails, data: Any, root: Node, by_name: bool, written: Callable[[Path], str]
+) -> Finding:
     place = _place(detail["loc"], data)
     path, holder, node = _walk(place, data, root, by_name)
     allowed = str(node.hints.get("allowed", "")) if node is not None else ""
     kind = detail["type"]
     if kind == "missing":
         wrong = "is missing"
-        allowed = allowed or f"a table {path_text(path)}"
+        allowed = allowed or f"a table {written(path)}"
     elif kind == "extra_forbidden":
-        model, name = holder, str(path[-1])
-        known = list(model.model(detail["input"]).model_fields) if model else []
-        close = difflib.get_close_matches(name[:100], known, n=1)
+        known = list(holder.model_fields) if holder else []
+        close = difflib.get_close_matches(str(path[-1])[:100], known, n=1)
         wrong = "is not a known key" + (f"; did you mean {close[0]}?" if close else "")
         allowed = "one of " + ", ".join(known)
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        wrong, allowed = f"{shown(detail['input'])} is not a table", f"a table {path_text(path)}".strip()
+        wrong, allowed = f"{shown(detail['input'])} is not a table", f"a table {written(path)}".strip()
     elif kind == "tuple_type":
         wrong = f"{shown(detail['input'])} is not a list"
-    elif kind == "too_long" or kind == "too_short":
+    elif kind in ("too_long", "too_short"):
         wrong = f"the list has {len(detail['input'])} entries"
     elif kind == "union_tag_not_found":
         path, wrong = (*path, "kind"), "is missing"
@@ -94,11 +104,11 @@ def _place(loc: tuple[int | str, ...], data: Any) -> Place:
     return tuple(place)
 
 
-def _walk(place: Place, data: Any, root: Node, by_name: bool) -> tuple[Path, Node | None, Node | None]:
-    """The path in our terms; the section that holds its last key; what stands there."""
+def _walk(place: Place, data: Any, root: Node, by_name: bool) -> tuple[Path, Model | None, Node | None]:
+    """The path in our terms; the model of the section that holds its last key; what stands there."""
     path: list[str | int] = []
     node: Node | None = root
-    holder: Node | None = root
+    holder: Model | None = root.model(data)
     for part in place:
         if isinstance(part, int):
             name = (
@@ -110,8 +120,8 @@ def _walk(place: Place, data: Any, root: Node, by_name: bool) -> tuple[Path, Nod
             data = data[part] if isinstance(data, list) and part < len(data) else None
             continue
         path.append(part)
-        holder = node if node is not None and node.kind == "section" else None
-        node = child(holder, part, data) if holder is not None else None
+        holder = node.model(data) if node is not None and node.kind == "section" else None
+        node = children(holder).get(part) if holder is not None else None
         data = data.get(part) if isinstance(data, Mapping) else None
     return tuple(path), holder, node
 

@@ -24,8 +24,8 @@ from lockgate.server.config.schema import (
     Node,
     child,
     children,
+    default_or_none,
     entry_of,
-    plain_default,
     transform,
 )
 from lockgate.server.config.tree.fields import parse_name
@@ -204,7 +204,7 @@ def _change(
         if inner is None:
             raise _no_setting(done, part, children(node.model(value)))
         present = part in value
-        current = value[part] if present else _default(inner, done, part)
+        current = value[part] if present else default_or_none(inner)
         new = (
             change(inner, current, present)
             if last
@@ -253,7 +253,7 @@ def _step(node: Node, value: Any, part: str, done: Names, *, must: bool) -> tupl
             raise _no_setting(done, part, children(node.model(value)))
         if isinstance(value, dict) and part in value:
             return inner, value[part]
-        return inner, _default(inner, done, part) if must else None
+        return inner, default_or_none(inner) if must else None
     if node.kind != "collection":
         raise _not_inside(done, node)
     entries = value if isinstance(value, list) else []
@@ -263,13 +263,6 @@ def _step(node: Node, value: Any, part: str, done: Names, *, must: bool) -> tupl
             raise _no_object(done, part, entries)
         return entry_of(node), None
     return entry_of(node), entries[at]
-
-
-def _default(node: Node, done: Names, part: str) -> Any:
-    try:
-        return plain_default(node)
-    except KeyError:
-        return None  # a required setting that is missing: `checks` says so
 
 
 def _index(entries: list[Any], name: str) -> int | None:

@@ -152,6 +152,14 @@ def plain_default(node: Node) -> Any:
     return _plain(default)
 
 
+def default_or_none(node: Node) -> Any:
+    """The same, and None for a required setting; that it is missing is for `checks` to say."""
+    try:
+        return plain_default(node)
+    except KeyError:
+        return None
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")

@@ -403,16 +403,14 @@ class ConfigService:
         moved = _servers(renamed or {}, current.data, new)
         if permit is not None:
             permit(areas(found) | reached(current.tree, tree, found, moved))
-        text = await asyncio.to_thread(json.dumps, new, ensure_ascii=False, separators=(",", ":"))
-        record = RevisionRecord(
+        head = RevisionInfo(
             number=current.number + 1,
             time=self._clock(),
             author=printable(author, AUTHOR_LIMIT),
             reason=printable(reason, REASON_LIMIT),
             base=base,
-            tree=text,
-            digest=hashlib.sha256(text.encode()).hexdigest(),
         )
+        record = await asyncio.to_thread(_record_of, head, new)
         note = self._audit.entry(
             "config-committed",
             ok=True,
@@ -439,10 +437,7 @@ class ConfigService:
                 else changed(draft.id if draft else "")
             )
         self._audit.log(note)
-        info = _info(record)
-        revision = Revision(
-            info.number, info.time, info.author, info.reason, info.base, tree, new, checked.warnings
-        )
+        revision = _revision(record, tree, new, checked.warnings)
         await self._take(revision)
         return revision
 
@@ -509,44 +504,48 @@ def first_revision(
     tree: Configuration, author: str, reason: str, now: float, *, number: int = 1
 ) -> RevisionRecord:
     """Revision 1 of a new store, or one that follows before its first start."""
-    text = json.dumps(tree.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
+    head = RevisionInfo(number, now, author, reason, number - 1 or None)
+    return _record_of(head, tree.model_dump(mode="json"))
+
+
+def _record_of(head: RevisionInfo, data: Data) -> RevisionRecord:
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return RevisionRecord(number, now, author, reason, number - 1 or None, text, digest)
+    return RevisionRecord(head.number, head.time, head.author, head.reason, head.base, text, digest)
 
 
 def committed(record: RevisionRecord) -> Revision:
-    """A record of the store as a revision. Raises ProblemError "revision-unreadable"."""
+    """A record of the store as a revision. Raises ProblemError "revision-unreadable".
+
+    Only its form is looked at. What was committed is in force, also where a later release judges it more
+    strictly: a server that does not start helps nobody.
+    """
     data = json.loads(record.tree)
-    checked = validate(data)
-    if checked.configuration is None and not _usable(data):
+    try:
+        tree = Configuration.model_validate(data)
+    except ValueError:
         raise ProblemError(
             Problem(
                 code="revision-unreadable",
                 summary=f"Revision {record.number} of the configuration cannot be used by this release.",
                 fix="Use the release that wrote it, or roll back to another revision.",
-                details=tuple(str(finding) for finding in checked.errors),
+                details=tuple(str(finding) for finding in validate(data).errors),
             )
-        )
-    tree = checked.configuration or Configuration.model_validate(data)
-    info = _info(record)
+        ) from None
     # A setting that a later release added has its default.
-    return Revision(
-        info.number, info.time, info.author, info.reason, info.base, tree, tree.model_dump(mode="json")
-    )
-
-
-def _usable(data: Data) -> bool:
-    """Whether a tree has the right form. What was committed is in force, also where a later release judges it
-    more strictly: a server that does not start helps nobody."""
-    try:
-        Configuration.model_validate(data)
-    except ValueError:
-        return False
-    return True
+    return _revision(record, tree, tree.model_dump(mode="json"))
 
 
 def _info(record: RevisionRecord) -> RevisionInfo:
     return RevisionInfo(record.number, record.time, record.author, record.reason, record.base)
+
+
+def _revision(
+    record: RevisionRecord, tree: Configuration, data: Data, warnings: tuple[Finding, ...] = ()
+) -> Revision:
+    return Revision(
+        record.number, record.time, record.author, record.reason, record.base, tree, data, warnings
+    )
 
 
 def _summary(found: tuple[Change, ...]) -> str:

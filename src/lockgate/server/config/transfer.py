@@ -79,7 +79,7 @@ def export(
     key: AESGCM | None = None
     if passphrase is not None:
         salt = secrets.token_bytes(16)
-        key = AESGCM(_key(passphrase, salt, MEMORY_KIB, PASSES, LANES))
+        key = AESGCM(_key(passphrase, salt))
         document["secrets"] = {
             "method": "argon2id aes-256-gcm",
             "salt": base64.b64encode(salt).decode(),
@@ -194,7 +194,7 @@ def _revealer(header: Any, passphrase: Secret | None) -> Callable[[Names, Node, 
     if header is not None:
         salt = _header_salt(header)
         if passphrase is not None:
-            key = AESGCM(_key(passphrase, salt, header["memory_kib"], header["passes"], header["lanes"]))
+            key = AESGCM(_key(passphrase, salt))
 
     def reveal(path: Names, _: Node, value: Any) -> Any:
         if not isinstance(value, str) or not value.startswith(ENCRYPTED):
@@ -222,7 +222,7 @@ def _revealer(header: Any, passphrase: Secret | None) -> Callable[[Names, Node, 
 
 
 def _header_salt(header: Any) -> bytes:
-    # The memory of a hash is what a document could make us use.
+    # Only our own cost: a document must not choose how much memory a hash takes.
     fits = (
         isinstance(header, dict)
         and header.get("method") == "argon2id aes-256-gcm"
@@ -243,7 +243,7 @@ def _header_salt(header: Any) -> bytes:
     return salt
 
 
-def _key(passphrase: Secret, salt: bytes, memory: int, passes: int, lanes: int) -> bytes:
+def _key(passphrase: Secret, salt: bytes) -> bytes:
     if len(passphrase.reveal_text()) < SHORTEST_PASSPHRASE:
         raise ProblemError(
             Problem(
@@ -255,9 +255,9 @@ def _key(passphrase: Secret, salt: bytes, memory: int, passes: int, lanes: int) 
     return hash_secret_raw(
         passphrase.reveal(),
         salt,
-        time_cost=passes,
-        memory_cost=memory,
-        parallelism=lanes,
+        time_cost=PASSES,
+        memory_cost=MEMORY_KIB,
+        parallelism=LANES,
         hash_len=32,
         type=Type.ID,
     )

@@ -239,7 +239,11 @@ class Entrance:
             raise
         if stored is None or stored.ended is not None:
             self._drop(session.id, stored.cause if stored is not None else None)
-        elif stored.generation == session.generation and stored.facts != tunnel.session.facts:
-            # Its user was given other groups while the client was acknowledging.
-            tunnel.session, tunnel.mapping = stored, None
-            await self._started(session.id)
+        elif stored.generation == session.generation:
+            # It may have been extended, or its user given other groups, while the client was acknowledging.
+            extended = stored.extended != tunnel.session.extended
+            if extended:
+                self._tunnels.extended(stored)
+            if extended or stored.facts != tunnel.session.facts:
+                tunnel.session, tunnel.mapping = stored, None
+                await self._started(session.id)

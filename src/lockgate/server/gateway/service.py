@@ -13,11 +13,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from lockgate.model.problem import ProblemError
+from lockgate.model.prompt import Refused
 from lockgate.model.session import EndCause, Session
 from lockgate.protocol import edge_link
 from lockgate.protocol.errors import PeerError
@@ -33,7 +34,7 @@ from lockgate.server.gateway.farewells import cause_of, farewell
 from lockgate.server.gateway.tunnels import Tunnels
 from lockgate.server.in_force import InForce
 from lockgate.server.launch_handles import LaunchHandles
-from lockgate.server.sessions import Sessions
+from lockgate.server.sessions import OVER, Sessions
 
 log = structlog.get_logger("gateway")
 
@@ -53,6 +54,32 @@ class LiveSession:
     peer: str
     traffic: edge_link.Traffic
     last_used: float  # seconds since 1970
+
+    def as_dict(self, now: float) -> dict[str, Any]:
+        """JSON values, for REST and commands. Times are seconds since 1970, durations seconds."""
+        session = self.session
+        return {
+            "id": str(session.id),
+            "user": session.user,
+            "server": session.server,
+            "addresses": list(session.addresses),
+            "transport": self.transport.value,
+            "suite": None if session.suite is None else session.suite.value,
+            "bound": session.bound,
+            "since": session.started,
+            "source": session.client.source,
+            "peer": self.peer,
+            "realm": session.realm,
+            "roles": list(session.roles),
+            "revision": session.revision,
+            "client": session.client.user_agent,
+            "host_name": session.client.host_name,
+            "remaining": session.remaining(now),
+            "idle": max(0, int(now - self.last_used)),
+            "bytes_in": self.traffic.bytes_in,
+            "bytes_out": self.traffic.bytes_out,
+            "dropped": self.traffic.dropped,
+        }
 
 
 class GatewayService:
@@ -221,6 +248,21 @@ class GatewayService:
         """Ends what a web session has started."""
         children = await self._sessions.of_parent(web_session)
         return await self.end_many([child.id for child in children], cause)
+
+    async def extend(self, session_id: int, *, source: str, actor: str = "") -> Session | Refused:
+        """`Sessions.extend`, with the edge and the client. What is ending stays so."""
+        tunnel = self._tunnels.get(session_id)
+        if tunnel is not None and tunnel.closing:
+            return OVER
+        if session_id in self._unheard or any(
+            number == session_id for number, _ in self._unheard_generations
+        ):
+            return OVER
+        result = await self._sessions.extend(session_id, source=source, actor=actor)
+        if isinstance(result, Session):
+            self._tunnels.extended(result)
+            await self.follow.look_at(session_id)
+        return result
 
     async def _in_turns(self, items: Sequence[T]) -> AsyncIterator[T]:
         """The items, with the event loop's other tasks in between, and no faster than the edge listens."""

@@ -39,6 +39,8 @@ class Tunnel:
     suite:   what its ESP packets were opened with and all its keys are for; None without ESP.
     rights:  what the edge was told last; None before it was told anything.
     mapping: what its roles were given by; None where that is not known.
+    closing: its end has begun: whatever it was given is taken away, and nothing is given any more.
+    tells:   its client wants to hear of another length.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class Tunnel:
         self.suite = suite
         self.rights: Rights | None = None
         self.mapping: Mapped | None = None
+        self.closing = False
+        self.tells = False
         self.away_since: float | None = None  # when its connection was lost; None while it has one
         self._send = send
 
@@ -75,6 +79,12 @@ class Tunnel:
         """New keys for packets from the client, which answers with its own."""
         self._send(edge_link.InstallEspIn(session=self.session.id, generation=self.session.generation, sa=sa))
         self.offer_esp(sa)
+
+    def tell_remaining(self, seconds: int) -> None:
+        """The session ends in so many seconds now."""
+        if self.tells and seconds and self.conversation is not None and not self.conversation.ended:
+            self.conversation.tell_remaining(seconds)
+            self.flush()
 
     def receive(self, frame: Frame) -> bool:
         """Takes a frame of the tunnel phase; True when the client logged out. Raises PeerError."""

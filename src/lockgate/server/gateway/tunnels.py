@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import structlog
 
@@ -62,6 +63,7 @@ class Tunnels:
         tree, wire = self._in_force.tree, connection.conversation
         tunnel = Tunnel(session, wire, connection.id, terms.suite, self._send)
         tunnel.rights, tunnel.mapping = rights, self._in_force.mapping(session.realm)
+        tunnel.tells = terms.options
         self._by_session[session.id] = tunnel
         self._by_conn[connection.id] = tunnel
         sa = self._new_sa(terms.suite) if terms.suite is not None else None
@@ -116,6 +118,8 @@ class Tunnels:
         tunnel.spis = state.spis
         tunnel.esp_answered = state.transport is edge_link.Transport.ESP
         tunnel.mapping = None  # nobody knows by which revision its roles were given
+        # A key has only a client of ours, and those pass over what they do not know.
+        tunnel.tells = session.bound
         self._by_session[session.id] = tunnel
         if state.conn:
             self._by_conn[state.conn] = tunnel
@@ -152,6 +156,8 @@ class Tunnels:
 
     def apply(self, tunnel: Tunnel, session: Session, rights: Rights) -> bool:
         """What the session now is and may; the edge hears of what differs. True when its rules did."""
+        if tunnel.closing:
+            return False
         limits = (session.expires, session.idle_seconds)
         changed = limits != (tunnel.session.expires, tunnel.session.idle_seconds)
         tunnel.session = session
@@ -165,6 +171,15 @@ class Tunnels:
         tunnel = self._by_session.get(session)
         if tunnel is not None:
             self._send_rights(tunnel, self._in_force.rights(()))
+            tunnel.closing = True
+
+    def extended(self, session: Session) -> None:
+        """The session ends later; its edge and its client hear of it."""
+        tunnel = self._by_session.get(session.id)
+        if tunnel is not None and not tunnel.closing:
+            tunnel.session = replace(tunnel.session, expires=session.expires, extended=session.extended)
+            tunnel.mapping = None  # it was extended by roles that may be others than it has
+            self._send_limits(tunnel)
 
     def _send_rights(self, tunnel: Tunnel, rights: Rights) -> bool:
         before, tunnel.rights = tunnel.rights, rights
@@ -184,12 +199,9 @@ class Tunnels:
         return ruled
 
     def _send_limits(self, tunnel: Tunnel) -> None:
-        session = tunnel.session
-        self._send(
-            edge_link.SetDeadline(
-                session=session.id, remaining=session.remaining(self._clock()), idle=session.idle_seconds
-            )
-        )
+        session, remaining = tunnel.session, tunnel.session.remaining(self._clock())
+        self._send(edge_link.SetDeadline(session=session.id, remaining=remaining, idle=session.idle_seconds))
+        tunnel.tell_remaining(remaining)
 
     # -- keys --------------------------------------------------------------------------------------
 

@@ -10,6 +10,6 @@ edge as well (`server.gateway`).
 """
 
 from lockgate.server.sessions.proof import Proof
-from lockgate.server.sessions.service import Opened, Sessions, facts_of
+from lockgate.server.sessions.service import NOT_EXTENDABLE, OVER, Opened, Sessions, facts_of
 
-__all__ = ["Opened", "Proof", "Sessions", "facts_of"]
+__all__ = ["NOT_EXTENDABLE", "OVER", "Opened", "Proof", "Sessions", "facts_of"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address, ip_network
 
-from lockgate.model.access_rule import Address, Network
 from lockgate.model.access_rule import AddressRange as AddressRange
+from lockgate.model.access_rule import Network
+from lockgate.model.place import same_network
 from lockgate.model.policy import SessionOptions
 
 Pool = Network | AddressRange
@@ -30,20 +30,6 @@ def same_place(options: SessionOptions, before: str, now: str) -> bool:
     """Whether roaming lets a session go on at `now` that was at `before`; both are addresses as text."""
     if options.roaming == "enabled":
         return True
-    try:
-        old, new = _plain(before), _plain(now)
-    except ValueError:
-        return False
-    if old.version != new.version:
-        return False
     if options.roaming == "disabled":
-        return old == new
-    prefix = options.roaming_prefix4 if old.version == 4 else options.roaming_prefix6
-    return new in ip_network((old.packed, prefix), strict=False)
-
-
-def _plain(text: str) -> Address:
-    """An IPv4 address in IPv6 form is that IPv4 address."""
-    address = ip_address(text)
-    mapped = address.ipv4_mapped if address.version == 6 else None
-    return address if mapped is None else mapped
+        return same_network(before, now, 32, 128)
+    return same_network(before, now, options.roaming_prefix4, options.roaming_prefix6)

@@ -41,7 +41,9 @@ _REFUSALS = {
     NotOpened.USER_CHANGED: "The account has just been changed. Sign in again.",
     NotOpened.PARENT_OVER: launch_handles.REFUSED.text,
 }
-_OUTDATED = Refused("policy-changed", "The configuration has just been changed. Sign in again.")
+OVER = Refused("session-over", "The session has ended.")
+NOT_EXTENDABLE = Refused("not-extendable", "The session may not be extended.")
+OUTDATED = Refused("policy-changed", "The configuration has just been changed. Sign in again.")
 
 _REASONS = {
     EndCause.IDLE: RefusalReason.IDLE,
@@ -102,7 +104,7 @@ class Sessions:
         if realm is None:
             for entry in before:
                 await self._audit.write(entry)
-            return _OUTDATED
+            return OUTDATED
         draft = SessionDraft(
             id=new_session_id(),
             cookie_hash=cookie_hash,
@@ -118,7 +120,7 @@ class Sessions:
         )
 
         def note(session: Session) -> AuditEntry:
-            return self._about("session-open", session, text=_addresses(session))
+            return self._about("session-open", session, text=" ".join(session.addresses))
 
         result = await self._records.open(
             draft,
@@ -206,13 +208,7 @@ class Sessions:
     ) -> _Readmission:
         """What the session is worth now, for a client that comes back from there."""
         known = facts_of(session)
-        facts = replace(
-            known,
-            source=client.source,
-            user_agent=client.user_agent,
-            host_name=client.host_name,
-            certificate=certificate,
-        )
+        facts = client.seen_in(known, certificate)
         # Asked before the decision: this is a thread of the store, and another revision may come meanwhile.
         revision = self._in_force.revision
         roles, reasons = self._roles(session, facts)
@@ -260,13 +256,19 @@ class Sessions:
         grant = Grant(
             roles=roles,
             revision=self._in_force.revision if revision is None else revision,
-            expires=session.started + options.length_seconds,
+            expires=session.counted_from + options.length_seconds,
             idle_seconds=options.idle_seconds,
             heartbeat_seconds=options.heartbeat_timeout_seconds,
             facts=None if facts == session.facts else facts,
+            counted_from=session.counted_from,
         )
-        had = Grant(
-            session.roles, grant.revision, session.expires, session.idle_seconds, session.heartbeat_seconds
+        had = replace(
+            grant,
+            roles=session.roles,
+            expires=session.expires,
+            idle_seconds=session.idle_seconds,
+            heartbeat_seconds=session.heartbeat_seconds,
+            facts=None,
         )
         return None if grant == had else grant
 
@@ -276,17 +278,7 @@ class Sessions:
             return []
 
         def note(session: Session) -> AuditEntry:
-            return self._audit.entry(
-                "session-change",
-                ok=True,
-                reason=reason,
-                user=session.user,
-                source=session.client.source,
-                session=session.id,
-                text=", ".join(session.roles),
-                log="user",
-                revision=session.revision,
-            )
+            return self._about("session-change", session, reason=reason, text=", ".join(session.roles))
 
         changed: list[Session] = []
         listed = list(grants.items())
@@ -295,6 +287,55 @@ class Sessions:
             await self._log_all(done, note)
             changed += done
         return changed
+
+    def may_extend(self, session: Session) -> bool:
+        """Whether its user may extend the session now."""
+        return not isinstance(self._extension(session, by_user=True), Refused)
+
+    async def extend(self, session_id: int, *, source: str, actor: str = "") -> Session | Refused:
+        """Counts the length of a session from now on, by the roles that its user has now.
+
+        source: where the request comes from. actor: the administrator who asks, whatever the roles say about
+        extending; without one it is the session's user.
+        """
+        session = await self._records.find(session_id)
+        if session is None:
+            return OVER
+        now, revision = self._clock(), self._in_force.revision
+        answer = self._extension(session, by_user=not actor)
+
+        def note(session: Session, refused: Refused | None = None) -> AuditEntry:
+            return self._audit.entry(
+                "session-extend",
+                ok=refused is None,
+                reason="" if refused is None else refused.code,
+                user=session.user,
+                source=source,
+                session=session.id,
+                text="" if refused else f"ends in {session.remaining(now)} seconds",
+                log="user",
+                actor=actor,
+                revision=revision,
+            )
+
+        if not isinstance(answer, Refused):
+            extended = await self._records.extend(session_id, now, answer, note)
+            if extended is not None:
+                self._audit.log(note(extended))
+                return extended
+            answer = OVER  # meanwhile
+        await self._audit.write(note(session, answer))
+        return answer
+
+    def _extension(self, session: Session, *, by_user: bool) -> float | Refused:
+        """When a session that is extended now would end."""
+        if self._judge(session) is not None:
+            return OVER
+        roles, _ = self._roles(session, facts_of(session), explain=False)
+        rights = self._in_force.rights(roles).effective
+        if not roles or not rights.vpn or (by_user and not rights.session.allow_extension):
+            return NOT_EXTENDABLE
+        return self._clock() + rights.session.length_seconds
 
     async def note_replay(self, refusal: Refusal, client: ClientFacts) -> None:
         """Raises the alarm: two parties follow one session, and one of them is not its user."""
@@ -308,12 +349,10 @@ class Sessions:
     async def end_generation(self, session_id: int, generation: int, cause: EndCause) -> Session | None:
         """`end`, unless the session has gone on to another generation."""
         now = self._clock()
-        free_at = now + self._in_force.tree.network.address_quarantine_seconds
-
-        def note(session: Session) -> AuditEntry:
-            return self._about("session-end", session, reason=cause.value, revision=self._in_force.revision)
-
-        ended = await self._records.end(session_id, cause, now, free_at, note, generation=generation)
+        note = self._end_note(cause)
+        ended = await self._records.end(
+            session_id, cause, now, self._free_at(now), note, generation=generation
+        )
         if ended is not None:
             self._seen.pop(session_id, None)
             self._audit.log(note(ended))
@@ -322,11 +361,7 @@ class Sessions:
     async def end_many(self, session_ids: Iterable[int], cause: EndCause) -> list[Session]:
         """Ends sessions; those that had not ended before."""
         now, wanted = self._clock(), list(session_ids)
-        free_at = now + self._in_force.tree.network.address_quarantine_seconds
-
-        def note(session: Session) -> AuditEntry:
-            return self._about("session-end", session, reason=cause.value, revision=self._in_force.revision)
-
+        note, free_at = self._end_note(cause), self._free_at(now)
         ended: list[Session] = []
         for start in range(0, len(wanted), STEP):
             numbers = wanted[start : start + STEP]
@@ -336,6 +371,16 @@ class Sessions:
             await self._log_all(done, note)
             ended += done
         return ended
+
+    def _free_at(self, now: float) -> float:
+        """When the addresses of what ends now may be used again."""
+        return now + self._in_force.tree.network.address_quarantine_seconds
+
+    def _end_note(self, cause: EndCause) -> Callable[[Session], AuditEntry]:
+        def note(session: Session) -> AuditEntry:
+            return self._about("session-end", session, reason=cause.value, revision=self._in_force.revision)
+
+        return note
 
     async def _log_all(self, sessions: Sequence[Session], note: Callable[[Session], AuditEntry]) -> None:
         for position, session in enumerate(sessions, 1):
@@ -491,7 +536,3 @@ def facts_of(session: Session) -> SignInFacts:
         host_name=client.host_name,
         time=session.started,
     )
-
-
-def _addresses(session: Session) -> str:
-    return " ".join(str(each) for each in (session.address4, session.address6) if each is not None)

@@ -82,9 +82,8 @@ class SqlAudit:
         last = min(cut, first + PRUNED)
         if last > first:
             row = connection.execute(select(*columns()).where(audit.c.number == last)).one()
-            kept = record(row)
             connection.execute(delete(audit).where(audit.c.number <= last))
-            self.chain.move(connection, ANCHOR, End(kept.number, kept.position, kept.mac))
+            self.chain.move(connection, ANCHOR, End.behind(record(row)))
         return last >= cut
 
 

@@ -42,6 +42,13 @@ _MOVE = (
         mac=bindparam("new_mac"),
     )
 )
+_PUT = insert(audit_ends).values(
+    name=bindparam("which"),
+    number=bindparam("new_number"),
+    position=bindparam("new_position"),
+    record_mac=bindparam("new_record_mac"),
+    mac=bindparam("new_mac"),
+)
 # Only from where it was left: all that a place consists of is compared.
 _MOVE_ON = _MOVE.where(
     audit_ends.c.number == bindparam("old_number"),
@@ -58,6 +65,10 @@ class End:
     number: int
     position: int
     mac: bytes  # of the record
+
+    @classmethod
+    def behind(cls, last: AuditRecord) -> End:
+        return cls(last.number, last.position, last.mac)
 
 
 START = End(0, 0, ZERO)
@@ -90,8 +101,7 @@ class Chain:
                 return records
         records, rows = self._following(self.head(connection), entries)
         connection.execute(_ADD, rows)
-        last = records[-1]
-        end = End(last.number, last.position, last.mac)
+        end = End.behind(records[-1])
         self.move(connection, HEAD, end)
         self._left = end, self._seal(HEAD, end)
         return records
@@ -109,14 +119,10 @@ class Chain:
     def _move_on(self, connection: Connection, left: tuple[End, bytes], to: AuditRecord) -> bool:
         """Moves the end of the chain if it is where we left it."""
         before, mac = left
-        end = End(to.number, to.position, to.mac)
+        end = End.behind(to)
         sealed = self._seal(HEAD, end)
         values = {
-            "which": HEAD,
-            "new_number": end.number,
-            "new_position": end.position,
-            "new_record_mac": end.mac,
-            "new_mac": sealed,
+            **_place(HEAD, end, sealed),
             "old_number": before.number,
             "old_position": before.position,
             "old_record_mac": before.mac,
@@ -170,23 +176,9 @@ class Chain:
 
     def move(self, connection: Connection, which: str, end: End) -> None:
         """Stores a new end of the chain."""
-        values = {
-            "which": which,
-            "new_number": end.number,
-            "new_position": end.position,
-            "new_record_mac": end.mac,
-            "new_mac": self._seal(which, end),
-        }
-        if connection.execute(_MOVE, values).rowcount == 0:
-            connection.execute(
-                insert(audit_ends).values(
-                    name=which,
-                    number=end.number,
-                    position=end.position,
-                    record_mac=end.mac,
-                    mac=values["new_mac"],
-                )
-            )
+        place = _place(which, end, self._seal(which, end))
+        if connection.execute(_MOVE, place).rowcount == 0:
+            connection.execute(_PUT, place)
 
     def adopt(self, connection: Connection) -> None:
         """Gives the records of an earlier release, which have no MAC, their place in the chain. For the
@@ -214,8 +206,7 @@ class Chain:
         head, ours = self.end(connection, HEAD)
         end = START
         if row is not None:
-            last = record(row)
-            end = End(last.number, last.position, last.mac)
+            end = End.behind(record(row))
         if head is not None and ours and head.number > end.number:
             end = head  # numbers that were given are not given again
         self.move(connection, ANCHOR, end)
@@ -232,6 +223,17 @@ _ADOPT = (
     .where(audit.c.number == bindparam("which"))
     .values(position=bindparam("place"), mac=bindparam("proof"))
 )
+
+
+def _place(which: str, end: End, sealed: bytes) -> dict[str, Any]:
+    """What `_MOVE` and `_PUT` are executed with."""
+    return {
+        "which": which,
+        "new_number": end.number,
+        "new_position": end.position,
+        "new_record_mac": end.mac,
+        "new_mac": sealed,
+    }
 
 
 def canonical(number: int, entry: AuditEntry) -> bytes:

@@ -14,9 +14,9 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, UpdateBase
 from sqlalchemy.exc import DatabaseError, DataError
 
 from lockgate.model.problem import Problem, ProblemError
@@ -117,6 +117,10 @@ class Database(abc.ABC):
             self._begin_write(connection, sync)
 
         return await self._run(self._main, lambda: self._transaction(self._main, begin, work))
+
+    async def change(self, statement: UpdateBase, values: Any = None, *, sync: bool = True) -> int:
+        """`write` of one statement; how many rows it inserted, updated or deleted."""
+        return await self.write(lambda connection: connection.execute(statement, values).rowcount, sync=sync)
 
     async def changed_elsewhere(self) -> bool:
         """Whether another connection committed since the last call; the first call says True. Cheap."""

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from lockgate.server.store.database import Database
 from lockgate.server.store.records import DecisionRecord, Sample
+from lockgate.server.store.sql import row_of
 from lockgate.server.store.tables import decisions, samples
 
 _ADD = insert(decisions).inline()
@@ -62,7 +63,7 @@ class SqlDecisions:
 
     async def prune(self, before: float) -> None:
         statement = delete(decisions).where(decisions.c.time < before)
-        await self._database.write(lambda connection: connection.execute(statement).rowcount, sync=False)
+        await self._database.change(statement, sync=False)
 
 
 class SqlSamples:
@@ -113,7 +114,7 @@ class SqlSamples:
 
     async def prune(self, period: int, before: float) -> None:
         statement = delete(samples).where(samples.c.period == period, samples.c.time < before)
-        await self._database.write(lambda connection: connection.execute(statement).rowcount, sync=False)
+        await self._database.change(statement, sync=False)
 
 
 def _put(connection: Connection, sample: Sample) -> None:
@@ -125,14 +126,7 @@ def _put(connection: Connection, sample: Sample) -> None:
 
 def _columns(decision: DecisionRecord) -> dict[str, Any]:
     return {
-        "time": decision.time,
-        "kind": decision.kind,
-        "session": decision.session,
-        "user": decision.user,
-        "server": decision.server,
-        "realm": decision.realm,
-        "revision": decision.revision,
-        "allow": decision.allow,
+        **row_of(decision, decisions),
         "facts": json.dumps(dict(decision.facts)),
         "roles": json.dumps(decision.roles),
         "reasons": json.dumps(decision.reasons),

@@ -196,22 +196,12 @@ class Sessions(Protocol):
     async def touch(self, seen: Mapping[int, float]) -> None:
         """Moves `last_seen` forward, never back."""
 
-    async def update_roles(
-        self,
-        session: int,
-        roles: Sequence[str],
-        revision: int,
-        expires: float,
-        idle_seconds: int,
-        *,
-        heartbeat_seconds: int = 0,
-        facts: SignInFacts | None = None,
-        note: Note | None = None,
-    ) -> Session | None:
-        """A live session with what a later decision gives it; None when there is no such one."""
+    async def extend(self, session: int, now: float, until: float, note: Note) -> Session | None:
+        """Counts the length of a session from now on: it ends at `until`, or later if it did before. None
+        when there is no such session, it has ended or its length is used up."""
 
     async def update_many(self, grants: Mapping[int, Grant], note: Note | None = None) -> list[Session]:
-        """`update_roles` of many in one step; those that are live."""
+        """Live sessions with what a later decision gives them, in one step; those that are live."""
 
     async def live(self, user: str | None = None, server: str | None = None) -> list[Session]:
         """All that have not ended, oldest first."""
@@ -268,6 +258,11 @@ class WebSessions(Protocol):
     async def update_roles(self, web_session: str, roles: Sequence[str]) -> bool: ...
     async def update_facts(self, web_session: str, facts: SignInFacts) -> bool:
         """False when it has ended."""
+
+    async def extend(
+        self, web_session: str, now: float, until: float, note: Callable[[WebSessionRecord], AuditEntry]
+    ) -> WebSessionRecord | None:
+        """As `Sessions.extend`."""
 
     async def end(self, web_session: str, cause: str, now: float) -> bool:
         """False when it had ended already or was never there."""

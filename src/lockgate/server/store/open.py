@@ -22,7 +22,7 @@ from lockgate.server.store.web_sessions import SqlHandles, SqlWebSessions
 from lockgate.server.vault import has_key, make_key, open_vault
 
 # The newest of `migrations/versions`; a test keeps it so.
-SCHEMA = "0003"
+SCHEMA = "0004"
 # Their audit had no chain.
 UNCHAINED = (None, "0001", "0002")
 
@@ -95,7 +95,7 @@ async def open_store(directory: DataDirectory, *, upgrade: bool = False) -> SqlS
         database=database,
         users=SqlUsers(database),
         sessions=SqlSessions(database, chain),
-        web_sessions=SqlWebSessions(database),
+        web_sessions=SqlWebSessions(database, chain),
         handles=SqlHandles(database),
         tokens=SqlTokens(database),
         revisions=SqlRevisions(database, chain),

@@ -113,7 +113,11 @@ class SessionDraft:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a later decision gives a session: everything that may have changed with roles and policies."""
+    """What a later decision gives a session: everything that may have changed with roles and policies.
+
+    counted_from: what `expires` was counted from; a session that was extended meanwhile ends as much later.
+                  None for an end that was counted from nothing.
+    """
 
     roles: tuple[str, ...]
     revision: int
@@ -121,6 +125,7 @@ class Grant:
     idle_seconds: int
     heartbeat_seconds: int = 0
     facts: SignInFacts | None = None  # None keeps those it has
+    counted_from: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +187,7 @@ class WebSessionRecord:
 
     cookie_hash: SHA-256 of the cookie. csrf: key of its anti-forgery tokens, 32 bytes.
     serial:      state of the account at sign-in.
+    extended:    when it was extended last; None if it never was.
     """
 
     id: str
@@ -202,6 +208,12 @@ class WebSessionRecord:
     last_seen: float
     ended: float | None = None
     cause: str | None = None
+    extended: float | None = None
+
+    @property
+    def counted_from(self) -> float:
+        """What its length is counted from."""
+        return self.started if self.extended is None else self.extended
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from lockgate.server.store.chain import Chain
 from lockgate.server.store.database import Database
 from lockgate.server.store.records import AuditEntry, DraftRecord, RevisionRecord
+from lockgate.server.store.sql import row_of
 from lockgate.server.store.tables import (
     accounts,
     blobs,
@@ -60,7 +61,7 @@ class SqlRevisions:
                     gone = gone.where(drafts.c.version == draft_version)
                 if connection.execute(gone).rowcount == 0:
                     return False
-            connection.execute(insert(revisions).values(_columns(record)))
+            connection.execute(insert(revisions).values(row_of(record, revisions)))
             _rename_servers(connection, renamed)
             if note is not None:
                 self._chain.append(connection, note)
@@ -96,7 +97,7 @@ class SqlDrafts:
         def work(connection: Connection) -> bool:
             if connection.execute(select(func.count()).select_from(drafts)).scalar_one() >= most:
                 return False
-            connection.execute(insert(drafts).values(_draft_columns(draft)))
+            connection.execute(insert(drafts).values(row_of(draft, drafts)))
             return True
 
         return await self._database.write(work)
@@ -104,7 +105,7 @@ class SqlDrafts:
     async def get(self, draft: str) -> DraftRecord | None:
         statement = select(drafts).where(drafts.c.id == draft)
         row = await self._database.read(lambda connection: connection.execute(statement).first())
-        return None if row is None else _draft(row)
+        return None if row is None else DraftRecord(**row._mapping)
 
     async def all(self) -> list[DraftRecord]:
         statement = select(*_DRAFT_HEADS).order_by(drafts.c.changed.desc(), drafts.c.id)
@@ -116,11 +117,11 @@ class SqlDrafts:
         if base is not None:
             values["base"] = base
         statement = update(drafts).where(drafts.c.id == draft, drafts.c.version == version).values(values)
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount) == 1
+        return await self._database.change(statement) == 1
 
     async def delete(self, draft: str) -> bool:
         statement = delete(drafts).where(drafts.c.id == draft)
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount) == 1
+        return await self._database.change(statement) == 1
 
 
 class SqlBlobs:
@@ -183,7 +184,7 @@ class SqlMeta:
 
     async def delete(self, key: str) -> bool:
         statement = delete(meta).where(meta.c.key == key)
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount) == 1
+        return await self._database.change(statement) == 1
 
 
 def _unused(connection: Connection, before: float) -> list[str]:
@@ -216,15 +217,3 @@ def _rename_servers(connection: Connection, renamed: Mapping[str, str]) -> None:
     for table in (accounts, sessions, web_sessions, tokens):
         for old, new in steps:
             connection.execute(update(table).where(table.c.server == old).values(server=new))
-
-
-def _columns(record: RevisionRecord) -> dict[str, Any]:
-    return {column.name: getattr(record, column.name) for column in revisions.c}
-
-
-def _draft_columns(draft: DraftRecord) -> dict[str, Any]:
-    return {column.name: getattr(draft, column.name) for column in drafts.c}
-
-
-def _draft(row: Row[Any]) -> DraftRecord:
-    return DraftRecord(**row._mapping)

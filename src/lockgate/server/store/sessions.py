@@ -9,10 +9,12 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Float,
     Row,
     Text,
     and_,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -22,7 +24,6 @@ from sqlalchemy import (
     update,
 )
 
-from lockgate.model.facts import SignInFacts
 from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
 from lockgate.protocol.edge_link import Suite
 from lockgate.server.store import cookies, leases
@@ -67,17 +68,28 @@ _PARENT = select(web_sessions.c.id).where(
     web_sessions.c.ended.is_(None),
     web_sessions.c.expires > bindparam("now"),
 )
+_COUNTED_FROM = func.coalesce(sessions.c.extended, sessions.c.started)
 _GRANT = (
     update(sessions)
     .where(sessions.c.id == bindparam("number"), _LIVE)
     .values(
         roles=bindparam("new_roles"),
         revision=bindparam("new_revision"),
-        expires=bindparam("new_expires"),
+        expires=bindparam("new_expires", type_=Float)
+        + (_COUNTED_FROM - func.coalesce(bindparam("new_counted_from", type_=Float), _COUNTED_FROM)),
         idle_seconds=bindparam("new_idle"),
         heartbeat_seconds=bindparam("new_heartbeat"),
         facts=func.coalesce(bindparam("new_facts", type_=Text), sessions.c.facts),
     )
+)
+_EXTEND = (
+    update(sessions)
+    .where(sessions.c.id == bindparam("number"), _LIVE, sessions.c.expires > bindparam("now"))
+    .values(
+        extended=bindparam("now"),
+        expires=case((sessions.c.expires < bindparam("until"), bindparam("until")), else_=sessions.c.expires),
+    )
+    .returning(*sessions.c)
 )
 _RESUME = (
     update(sessions)
@@ -197,21 +209,16 @@ class SqlSessions:
 
         return await self._database.write(work) if wanted else []
 
-    async def update_roles(
-        self,
-        session: int,
-        roles: Sequence[str],
-        revision: int,
-        expires: float,
-        idle_seconds: int,
-        *,
-        heartbeat_seconds: int = 0,
-        facts: SignInFacts | None = None,
-        note: Note | None = None,
-    ) -> Session | None:
-        grant = Grant(tuple(roles), revision, expires, idle_seconds, heartbeat_seconds, facts)
-        updated = await self.update_many({session: grant}, note)
-        return updated[0] if updated else None
+    async def extend(self, session: int, now: float, until: float, note: Note) -> Session | None:
+        def work(connection: Connection) -> Session | None:
+            row = connection.execute(_EXTEND, {"number": session, "now": now, "until": until}).first()
+            if row is None:
+                return None
+            extended = _session(row)
+            self._chain.append(connection, note(extended))
+            return extended
+
+        return await self._database.write(work, sync=False)
 
     async def update_many(self, grants: Mapping[int, Grant], note: Note | None = None) -> list[Session]:
         wanted = dict(grants)
@@ -236,9 +243,7 @@ class SqlSessions:
     async def touch(self, seen: Mapping[int, float]) -> None:
         rows = [{"number": session, "when": when} for session, when in seen.items()]
         if rows:
-            await self._database.write(
-                lambda connection: connection.execute(_TOUCH, rows).rowcount, sync=False
-            )
+            await self._database.change(_TOUCH, rows, sync=False)
 
     async def live(self, user: str | None = None, server: str | None = None) -> list[Session]:
         if user is None:
@@ -305,7 +310,7 @@ class SqlSessions:
 
     async def prune(self, before: float) -> None:
         statement = delete(sessions).where(sessions.c.ended < before)
-        await self._database.write(lambda connection: connection.execute(statement).rowcount, sync=False)
+        await self._database.change(statement, sync=False)
 
     async def _count(self, statement: Any, values: dict[str, Any]) -> int:
         return await self._database.read_one(
@@ -448,6 +453,7 @@ def _granted(number: int, grant: Grant) -> dict[str, Any]:
         "new_idle": grant.idle_seconds,
         "new_heartbeat": grant.heartbeat_seconds,
         "new_facts": facts_text(grant.facts),
+        "new_counted_from": grant.counted_from,
     }
 
 
@@ -477,6 +483,7 @@ def _columns(session: Session) -> dict[str, Any]:
         "parent": session.parent,
         "heartbeat_seconds": session.heartbeat_seconds,
         "chosen": json.dumps(session.chosen) if session.chosen else None,
+        "extended": session.extended,
     }
 
 
@@ -504,4 +511,5 @@ def _session(row: Row[Any]) -> Session:
         parent=row.parent,
         heartbeat_seconds=row.heartbeat_seconds,
         chosen=() if row.chosen is None else tuple(json.loads(row.chosen)),
+        extended=row.extended,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Text, cast
+from sqlalchemy import Column, ColumnElement, Table, Text, cast
 
 from lockgate.model.facts import SignInFacts
 
@@ -25,6 +25,11 @@ def contains(text: str, *columns: Column[Any]) -> ColumnElement[bool]:
     for column in others:
         whole = whole + SEPARATOR + column
     return whole.icontains(text, autoescape=True)
+
+
+def row_of(record: object, table: Table) -> dict[str, Any]:
+    """The fields of a record that the columns of `table` are called after."""
+    return {column.name: getattr(record, column.name) for column in table.c}
 
 
 def facts_text(facts: SignInFacts | None) -> str | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -30,6 +33,12 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def _partial_index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
+    """An index of the rows alone for which `where` holds."""
+    Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
 
 # Users of local auth servers, administrators among them.
 accounts = Table(
@@ -79,35 +88,17 @@ sessions = Table(
     Column("parent", String(64)),
     Column("heartbeat_seconds", Integer, nullable=False, server_default="0"),
     Column("chosen", Text),  # JSON list
+    Column("extended", Float),
     CheckConstraint("(ended IS NULL) = (cause IS NULL)", name="ended_has_cause"),
 )
 
 # Ended sessions stay for a while and outnumber the live ones.
-Index(
-    "ix_sessions_live_user",
-    sessions.c.user,
-    sqlite_where=sessions.c.ended.is_(None),
-    postgresql_where=sessions.c.ended.is_(None),
+_partial_index("ix_sessions_live_user", sessions.c.user, where=sessions.c.ended.is_(None))
+_partial_index("ix_sessions_live_realm", sessions.c.realm, where=sessions.c.ended.is_(None))
+_partial_index(
+    "ix_sessions_live_started", sessions.c.started, sessions.c.id, where=sessions.c.ended.is_(None)
 )
-Index(
-    "ix_sessions_live_realm",
-    sessions.c.realm,
-    sqlite_where=sessions.c.ended.is_(None),
-    postgresql_where=sessions.c.ended.is_(None),
-)
-Index(
-    "ix_sessions_live_started",
-    sessions.c.started,
-    sessions.c.id,
-    sqlite_where=sessions.c.ended.is_(None),
-    postgresql_where=sessions.c.ended.is_(None),
-)
-Index(
-    "ix_sessions_live_parent",
-    sessions.c.parent,
-    sqlite_where=sessions.c.ended.is_(None),
-    postgresql_where=sessions.c.ended.is_(None),
-)
+_partial_index("ix_sessions_live_parent", sessions.c.parent, where=sessions.c.ended.is_(None))
 Index("ix_sessions_ended", sessions.c.ended)
 Index("ix_sessions_started", sessions.c.started)
 
@@ -135,13 +126,7 @@ leases = Table(
 )
 
 Index("ix_leases_session", leases.c.session)
-Index(
-    "ix_leases_free",
-    leases.c.family,
-    leases.c.address,
-    sqlite_where=leases.c.session.is_(None),
-    postgresql_where=leases.c.session.is_(None),
-)
+_partial_index("ix_leases_free", leases.c.family, leases.c.address, where=leases.c.session.is_(None))
 
 web_sessions = Table(
     "web_sessions",
@@ -164,15 +149,11 @@ web_sessions = Table(
     Column("last_seen", Float, nullable=False),
     Column("ended", Float),
     Column("cause", String(32)),
+    Column("extended", Float),
     CheckConstraint("(ended IS NULL) = (cause IS NULL)", name="ended_has_cause"),
 )
 
-Index(
-    "ix_web_sessions_live_user",
-    web_sessions.c.user,
-    sqlite_where=web_sessions.c.ended.is_(None),
-    postgresql_where=web_sessions.c.ended.is_(None),
-)
+_partial_index("ix_web_sessions_live_user", web_sessions.c.user, where=web_sessions.c.ended.is_(None))
 Index("ix_web_sessions_ended", web_sessions.c.ended)
 
 handles = Table(
@@ -312,13 +293,7 @@ audit = Table(
 Index("ix_audit_records_time", audit.c.time)
 Index("ix_audit_records_log", audit.c.log, audit.c.number)
 Index("ix_audit_records_user", audit.c.user, audit.c.number)
-Index(
-    "ix_audit_records_actor",
-    audit.c.actor,
-    audit.c.number,
-    sqlite_where=audit.c.actor != "",
-    postgresql_where=audit.c.actor != "",
-)
+_partial_index("ix_audit_records_actor", audit.c.actor, audit.c.number, where=audit.c.actor != "")
 
 # Where the chain ends ("head") and, once records were removed, where it begins ("anchor").
 audit_ends = Table(

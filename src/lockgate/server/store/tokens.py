@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from lockgate.server.store.database import Database
 from lockgate.server.store.records import TokenRecord
+from lockgate.server.store.sql import row_of
 from lockgate.server.store.tables import tokens
 
 
@@ -22,18 +23,7 @@ class SqlTokens:
         taken = select(tokens.c.id).where(
             tokens.c.owner == token.owner, tokens.c.server == token.server, tokens.c.name == token.name
         )
-        row = {
-            "id": token.id,
-            "name": token.name,
-            "hash": token.hash,
-            "owner": token.owner,
-            "server": token.server,
-            "scopes": json.dumps(token.scopes),
-            "created": token.created,
-            "expires": token.expires,
-            "last_used": token.last_used,
-            "revoked": token.revoked,
-        }
+        row = {**row_of(token, tokens), "scopes": json.dumps(token.scopes)}
 
         def work(connection: Connection) -> bool:
             if connection.execute(taken).first() is not None:
@@ -58,22 +48,18 @@ class SqlTokens:
 
     async def touch(self, token: str, when: float) -> None:
         statement = update(tokens).where(tokens.c.id == token).values(last_used=when)
-        await self._database.write(lambda connection: connection.execute(statement).rowcount, sync=False)
+        await self._database.change(statement, sync=False)
 
     async def revoke(self, token: str, now: float) -> bool:
-        return await self._changed(
-            update(tokens).where(tokens.c.id == token, tokens.c.revoked.is_(None)).values(revoked=now)
-        )
+        live = (tokens.c.id == token, tokens.c.revoked.is_(None))
+        return await self._database.change(update(tokens).where(*live).values(revoked=now)) == 1
 
     async def delete(self, token: str) -> bool:
-        return await self._changed(delete(tokens).where(tokens.c.id == token))
+        return await self._database.change(delete(tokens).where(tokens.c.id == token)) == 1
 
     async def _one(self, statement: Any) -> TokenRecord | None:
         row = await self._database.read(lambda connection: connection.execute(statement).first())
         return None if row is None else _record(row)
-
-    async def _changed(self, statement: Any) -> bool:
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount) == 1
 
 
 def _record(row: Row[Any]) -> TokenRecord:

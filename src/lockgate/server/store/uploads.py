@@ -10,6 +10,7 @@ from sqlalchemy import Row, delete, func, insert, select, update
 
 from lockgate.server.store.database import Database
 from lockgate.server.store.records import UploadRecord
+from lockgate.server.store.sql import row_of
 from lockgate.server.store.tables import upload_pieces, uploads
 
 PIECE = 1 << 20  # bytes; what one statement holds the database for
@@ -26,17 +27,17 @@ class SqlUploads:
         self._database = database
 
     async def add(self, record: UploadRecord, content: bytes | AsyncIterable[bytes]) -> UploadRecord:
-        columns = {column.name: getattr(record, column.name) for column in uploads.c}
-        await self._execute(insert(uploads).values({**columns, "size": COMING}), sync=False)
+        row = {**row_of(record, uploads), "size": COMING}
+        await self._database.change(insert(uploads).values(row), sync=False)
         try:
             size = number = 0
             async for piece in _pieces(content):
                 row = {"upload": record.id, "number": number, "content": piece}
-                await self._execute(insert(upload_pieces).values(row), sync=False)
+                await self._database.change(insert(upload_pieces).values(row), sync=False)
                 number, size = number + 1, size + len(piece)
-            await self._execute(update(uploads).where(uploads.c.id == record.id).values(size=size))
+            await self._database.change(update(uploads).where(uploads.c.id == record.id).values(size=size))
         except BaseException:
-            await self._execute(delete(uploads).where(uploads.c.id == record.id), sync=False)
+            await self._database.change(delete(uploads).where(uploads.c.id == record.id), sync=False)
             raise
         return replace(record, size=size)
 
@@ -65,7 +66,7 @@ class SqlUploads:
         return [_record(row) for row in rows]
 
     async def delete(self, upload: str) -> bool:
-        return await self._execute(delete(uploads).where(uploads.c.id == upload, _WHOLE)) == 1
+        return await self._database.change(delete(uploads).where(uploads.c.id == upload, _WHOLE)) == 1
 
     async def prune(self, before: float, max_bytes: int) -> list[str]:
         newest = select(func.max(uploads.c.time))
@@ -79,13 +80,8 @@ class SqlUploads:
                 gone.append(record.id)
                 await self.delete(record.id)
         abandoned = uploads.c.time < min(at, before) - ABANDONED
-        await self._execute(delete(uploads).where(~_WHOLE, abandoned), sync=False)
+        await self._database.change(delete(uploads).where(~_WHOLE, abandoned), sync=False)
         return gone
-
-    async def _execute(self, statement: Any, *, sync: bool = True) -> int:
-        return await self._database.write(
-            lambda connection: connection.execute(statement).rowcount, sync=sync
-        )
 
 
 async def _pieces(content: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from lockgate.server.store import web_sessions
 from lockgate.server.store.database import Database
 from lockgate.server.store.records import UserRecord
 from lockgate.server.store.sessions import end_sessions_of
-from lockgate.server.store.sql import contains
+from lockgate.server.store.sql import contains, row_of
 from lockgate.server.store.tables import accounts, tokens
 
 _ONE = (accounts.c.server == bindparam("where"), accounts.c.name == bindparam("who"))
@@ -98,9 +98,7 @@ class SqlUsers:
 
     async def renew_hash(self, server: str, name: str, old: str, new: str) -> None:
         statement = update(accounts).where(*_ONE, accounts.c.password_hash == old).values(password_hash=new)
-        await self._database.write(
-            lambda connection: connection.execute(statement, {"where": server, "who": name}).rowcount
-        )
+        await self._database.change(statement, {"where": server, "who": name})
 
     async def set_password(
         self,
@@ -173,18 +171,9 @@ def _find(connection: Connection, server: str, name: str) -> UserRecord | None:
 
 def _columns(user: UserRecord) -> dict[str, Any]:
     return {
-        "server": user.server,
-        "name": user.name,
-        "password_hash": user.password_hash,
-        "enabled": user.enabled,
-        "serial": user.serial,
-        "created": user.created,
-        "changed": user.changed,
-        "full_name": user.full_name,
-        "email": user.email,
+        **row_of(user, accounts),
         "groups": json.dumps(list(user.groups)),
         "attributes": _attributes(user.attributes),
-        "must_change": user.must_change,
     }
 
 

@@ -189,8 +189,7 @@ def _followed(connection: Connection, chain: Chain, each: AuditRecord) -> bool:
     """Whether the record after `each` still fits it, or there is none: then it is in its own place."""
     after = select(*columns()).where(audit.c.number > each.number).order_by(audit.c.number).limit(1)
     row: Row[Any] | None = connection.execute(after).first()
-    place = End(each.number, each.position, each.mac)
-    return row is None or _fitting(chain, place, record(row)) is not None
+    return row is None or _fitting(chain, End.behind(each), record(row)) is not None
 
 
 def _judge_end(start: _Start) -> Finding | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, delete, func, insert, or_, select, update
 
 from lockgate.model.facts import SignInFacts
+from lockgate.server.store.chain import Chain
 from lockgate.server.store.database import Database
-from lockgate.server.store.records import HandleRecord, WebAudience, WebSessionRecord
-from lockgate.server.store.sql import facts_of, facts_text
+from lockgate.server.store.records import AuditEntry, HandleRecord, WebAudience, WebSessionRecord
+from lockgate.server.store.sql import facts_of, facts_text, row_of
 from lockgate.server.store.tables import accounts, handles, web_sessions
 
 _LIVE = web_sessions.c.ended.is_(None)
@@ -26,6 +27,17 @@ _TOUCH = (
     update(web_sessions)
     .where(web_sessions.c.id == bindparam("which"), _LIVE, web_sessions.c.last_seen < bindparam("when"))
     .values(last_seen=bindparam("when"))
+)
+_EXTEND = (
+    update(web_sessions)
+    .where(web_sessions.c.id == bindparam("which"), _LIVE, web_sessions.c.expires > bindparam("now"))
+    .values(
+        extended=bindparam("now"),
+        expires=case(
+            (web_sessions.c.expires < bindparam("until"), bindparam("until")), else_=web_sessions.c.expires
+        ),
+    )
+    .returning(*web_sessions.c)
 )
 _END = (
     update(web_sessions)
@@ -50,8 +62,8 @@ _TAKE = delete(handles).where(handles.c.hash == bindparam("shown")).returning(
 class SqlWebSessions:
     """`interface.WebSessions`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, chain: Chain) -> None:
+        self._database, self._chain = database, chain
 
     async def add(self, record: WebSessionRecord, max_per_user: int | None = None) -> bool:
         def work(connection: Connection) -> bool:
@@ -85,9 +97,7 @@ class SqlWebSessions:
     async def touch(self, seen: Mapping[str, float]) -> None:
         rows = [{"which": each, "when": when} for each, when in seen.items()]
         if rows:
-            await self._database.write(
-                lambda connection: connection.execute(_TOUCH, rows).rowcount, sync=False
-            )
+            await self._database.change(_TOUCH, rows, sync=False)
 
     async def update_roles(self, web_session: str, roles: Sequence[str]) -> bool:
         statement = (
@@ -95,7 +105,7 @@ class SqlWebSessions:
             .where(web_sessions.c.id == web_session, _LIVE)
             .values(roles=json.dumps(list(roles)))
         )
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount) == 1
+        return await self._database.change(statement) == 1
 
     async def update_facts(self, web_session: str, facts: SignInFacts) -> bool:
         statement = (
@@ -103,7 +113,20 @@ class SqlWebSessions:
             .where(web_sessions.c.id == web_session, _LIVE)
             .values(facts=facts_text(facts))
         )
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount) == 1
+        return await self._database.change(statement) == 1
+
+    async def extend(
+        self, web_session: str, now: float, until: float, note: Callable[[WebSessionRecord], AuditEntry]
+    ) -> WebSessionRecord | None:
+        def work(connection: Connection) -> WebSessionRecord | None:
+            row = connection.execute(_EXTEND, {"which": web_session, "now": now, "until": until}).first()
+            if row is None:
+                return None
+            extended = _record(row)
+            self._chain.append(connection, note(extended))
+            return extended
+
+        return await self._database.write(work, sync=False)
 
     async def end(self, web_session: str, cause: str, now: float) -> bool:
         return await self._database.write(lambda connection: _end(connection, web_session, cause, now))
@@ -137,7 +160,7 @@ class SqlWebSessions:
 
     async def prune(self, before: float) -> None:
         statement = delete(web_sessions).where(web_sessions.c.ended < before)
-        await self._database.write(lambda connection: connection.execute(statement).rowcount, sync=False)
+        await self._database.change(statement, sync=False)
 
     async def _one(self, statement: Any, values: dict[str, Any]) -> WebSessionRecord | None:
         row = await self._database.read_one(lambda connection: connection.execute(statement, values).first())
@@ -158,7 +181,7 @@ class SqlHandles:
     async def add(self, handle_hash: bytes, web_session: str, server_url: str, expires: float) -> None:
         row = {"hash": handle_hash, "web_session": web_session, "server_url": server_url, "expires": expires}
         statement = insert(handles).values(row)
-        await self._database.write(lambda connection: connection.execute(statement).rowcount, sync=False)
+        await self._database.change(statement, sync=False)
 
     async def take(self, handle_hash: bytes, now: float) -> HandleRecord | None:
         row = await self._database.write(
@@ -170,7 +193,7 @@ class SqlHandles:
 
     async def prune(self, now: float) -> None:
         statement = delete(handles).where(handles.c.expires <= now)
-        await self._database.write(lambda connection: connection.execute(statement).rowcount, sync=False)
+        await self._database.change(statement, sync=False)
 
 
 def end_of_user(
@@ -191,24 +214,9 @@ def _end(connection: Connection, web_session: str, cause: str, now: float) -> bo
 
 def _columns(record: WebSessionRecord) -> dict[str, Any]:
     return {
-        "id": record.id,
-        "cookie_hash": record.cookie_hash,
-        "csrf": record.csrf,
-        "audience": record.audience,
-        "user": record.user,
-        "server": record.server,
-        "realm": record.realm,
+        **row_of(record, web_sessions),
         "roles": json.dumps(record.roles),
-        "serial": record.serial,
         "facts": facts_text(record.facts),
-        "source": record.source,
-        "user_agent": record.user_agent,
-        "started": record.started,
-        "expires": record.expires,
-        "idle_seconds": record.idle_seconds,
-        "last_seen": record.last_seen,
-        "ended": record.ended,
-        "cause": record.cause,
     }
 
 
@@ -232,4 +240,5 @@ def _record(row: Row[Any]) -> WebSessionRecord:
         last_seen=row.last_seen,
         ended=row.ended,
         cause=row.cause,
+        extended=row.extended,
     )

@@ -15,27 +15,15 @@ import structlog
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.server.config.tree import Configuration
 from lockgate.server.config.values import Endpoint
-from lockgate.server.datadir import DataDirectory
+from lockgate.server.datadir import ACCOUNT, DataDirectory, is_real_root
 from lockgate.server.supervisor import confinement, descriptors, network
 from lockgate.server.supervisor.plan import Plan
 
 log = structlog.get_logger("supervisor")
 
-ACCOUNT = "lockgate"
 # A large old database is brought up to date in that time; nobody else is kept waiting.
 CURRENT_TIMEOUT = 600.0  # seconds
 LONGEST_SOCKET_PATH = 107  # bytes; unix(7), without the final zero
-
-
-def is_real_root() -> bool:
-    """True for uid 0 of the machine; uid 0 of a user namespace is an ordinary user with a mask."""
-    if os.geteuid() != 0:
-        return False
-    try:
-        fields = Path("/proc/self/uid_map").read_text().split()
-    except OSError:
-        return True
-    return fields == ["0", "0", "4294967295"]
 
 
 def service_account() -> tuple[int, int] | None:
@@ -112,14 +100,7 @@ def current_configuration(directory: DataDirectory, account: tuple[int, int] | N
                 fix="The messages above say why.",
             )
         )
-    raise ProblemError(
-        Problem(
-            code=str(error.get("code")),
-            summary=str(error.get("summary")),
-            fix=str(error.get("fix")),
-            details=tuple(str(detail) for detail in error.get("details", ())),
-        )
-    )
+    raise ProblemError(Problem.from_dict(error))
 
 
 def become_supervisor(directory: DataDirectory, plan: Plan, account: tuple[int, int] | None) -> None:

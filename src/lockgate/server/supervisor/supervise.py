@@ -45,8 +45,7 @@ def _edge_bootstrap(
 ) -> bytes:
     """The document that the edge reads from its standard input; it holds the server's private key."""
     gateway, limits = configuration.gateway, configuration.limits
-    own = [endpoint.address for endpoint in (*gateway.listen, gateway.admin_listen)]
-    reserved = reserved_networks(configuration.network.pools, own)
+    reserved = reserved_networks(configuration.network.pools, gateway.addresses)
     document = {
         "listeners": [{"fd": fd, "role": "gateway"} for fd in plan.gateway]
         + [{"fd": fd, "role": "admin"} for fd in plan.admin],

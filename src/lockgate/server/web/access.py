@@ -27,7 +27,7 @@ from lockgate.server.web.principal import (
     Needs,
     NotAllowedError,
     Principal,
-    larger,
+    rights_of_roles,
     unauthenticated,
 )
 from lockgate.server.web.services import Services
@@ -99,12 +99,10 @@ class Access:
 
     def of_session(self, session: LiveWebSession, source: str) -> Principal:
         """The rights of the session's delegated roles in the configuration in force."""
-        roles = {role.name: role for role in self._services.in_force.tree.admin_roles}
-        held = [roles[name].model_dump() for name in session.roles if name in roles]
         return Principal(
             name=session.user,
             kind="console",
-            rights=larger(held),
+            rights=rights_of_roles(self._services.in_force.tree.admin_roles, session.roles),
             source=source,
             server=session.record.server,
             roles=session.roles,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from lockgate.server.auth.servers import Account
+from lockgate.server.auth.servers import Account, account_of
 from lockgate.server.in_force import InForce
 from lockgate.server.store.interface import Users
 
@@ -15,15 +15,6 @@ def local_directory(users: Users, in_force: InForce) -> Callable[[str, str], Awa
     async def lookup(server: str, name: str) -> Account | None:
         local = any(each.name == server and each.kind == "local" for each in in_force.tree.auth_servers)
         found = await users.find(server, name) if local else None
-        if found is None:
-            return None
-        return Account(
-            name=found.name,
-            enabled=found.enabled,
-            must_change=found.must_change,
-            serial=found.serial,
-            groups=tuple(found.groups),
-            attributes=dict(found.attributes),
-        )
+        return None if found is None else account_of(found)
 
     return lookup

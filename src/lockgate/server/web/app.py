@@ -11,41 +11,31 @@ that list grows.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Router
+from starlette.routing import BaseRoute, Mount
 
-from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.problem import ProblemError
 from lockgate.model.session import EndCause, Session
 from lockgate.protocol.secret import Secret
 from lockgate.server.web.access import Access, GuardedRoute, guard_all
-from lockgate.server.web.body import TooLarge
+from lockgate.server.web.api.app import make_api
+from lockgate.server.web.console.routes import make_console
 from lockgate.server.web.listeners import Door
+from lockgate.server.web.monitoring import monitoring_routes
+from lockgate.server.web.portal.routes import make_portal
 from lockgate.server.web.principal import PUBLIC as ANYBODY
 from lockgate.server.web.principal import Needs
-from lockgate.server.web.problems import (
-    INTERNAL,
-    METHOD,
-    NOT_FOUND,
-    UNFIT,
-    error_response,
-    problem_response,
-)
+from lockgate.server.web.problems import on_exception, on_http_error, on_problem
 from lockgate.server.web.services import Services
 from lockgate.server.web.tokens import Tokens
 
 LOGOUT = "/dana-na/auth/logout.cgi"
-PORTAL = "lockgate.server.web.portal.routes:make_portal"
-CONSOLE = "lockgate.server.web.console.routes:make_console"
-
-TOO_LARGE = Problem("body-too-large", "The body of the request is too large.", "Send less at a time.")
 
 
 def make_app(services: Services) -> Door:
@@ -88,51 +78,25 @@ def gateway_routes(services: Services) -> list[BaseRoute]:
         response.delete_cookie("DSID", path="/", secure=True, httponly=True, samesite="strict")
         return response
 
-    async def root(_: Request) -> Response:
-        return PlainTextResponse(
-            "This is a Lockgate gateway. Connect with a VPN client, for example:\n"
-            "  openconnect --protocol=pulse https://this-address/\n"
-        )
-
-    routes: list[BaseRoute] = [GuardedRoute(LOGOUT, log_out, needs=ANYBODY, body=0)]
-    portal = _made(PORTAL, services)
-    if portal is None:
-        return [*routes, GuardedRoute("/", root, needs=ANYBODY, body=0)]
-    return [*routes, *portal.routes]
+    return [GuardedRoute(LOGOUT, log_out, needs=ANYBODY, body=0), *make_portal(services).routes]
 
 
 def admin_routes(services: Services, access: Access) -> list[BaseRoute]:
     """What administrators and monitoring reach."""
-    from lockgate.server.web.api.app import make_api
-    from lockgate.server.web.monitoring import monitoring_routes
-
-    console = _made(CONSOLE, services)
     return [
         *monitoring_routes(services),
         Mount("/api/v1", make_api(services, access)),
-        *(console.routes if console is not None else ()),
+        *make_console(services).routes,
     ]
-
-
-def _made(target: str, services: Services) -> Router | None:
-    """The router that a package of pages makes; None where the package is not installed."""
-    module, _, function = target.partition(":")
-    if (
-        importlib.util.find_spec(module.rpartition(".")[0]) is None
-        or importlib.util.find_spec(module) is None
-    ):
-        return None
-    make: Callable[[Services], Router] = getattr(importlib.import_module(module), function)
-    return make(services)
 
 
 def _application(services: Services, access: Access, routes: Sequence[BaseRoute]) -> Starlette:
     app = Starlette(
         routes=list(routes),
         exception_handlers={
-            ProblemError: _problem,
-            HTTPException: _http_error,
-            Exception: _internal,
+            ProblemError: on_problem,
+            HTTPException: on_http_error,
+            Exception: on_exception,
         },
     )
     guard_all(app.router)
@@ -140,34 +104,6 @@ def _application(services: Services, access: Access, routes: Sequence[BaseRoute]
     app.router.redirect_slashes = False
     app.state.services, app.state.access = services, access
     return app
-
-
-async def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)
-    return error_response(request, error)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return http_error(request, error)
-
-
-def http_error(request: Request, error: HTTPException) -> Response:
-    """What the framework refused, in our shape."""
-    if isinstance(error, TooLarge):
-        return problem_response(request, TOO_LARGE, 413)
-    if error.status_code == 404:
-        return problem_response(request, NOT_FOUND)
-    if error.status_code == 405:
-        response = problem_response(request, METHOD)
-        if error.headers and "Allow" in error.headers:
-            response.headers["Allow"] = error.headers["Allow"]
-        return response
-    return problem_response(request, UNFIT, error.status_code)
-
-
-async def _internal(request: Request, _: Exception) -> Response:
-    return problem_response(request, INTERNAL)
 
 
 # -- the table of routes, for tests and documentation --------------------------------------------------

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.problem import ProblemError
 from lockgate.server import control_client
 from lockgate.server.datadir import DataDirectory
+from lockgate.server.web.in_process import exchange, problem_told
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from lockgate.server.web.services import Services
 
 PATIENCE = 120.0  # seconds for an answer of a running server: a what-if over a month takes some
-MAX_ANSWER = 512 << 20  # bytes
 
 Query = Mapping[str, str | int | bool | None]
 
@@ -63,7 +63,7 @@ def call(
         "method": method,
         "path": path,
         "query": _query(query),
-        "actor": actor or _me(),
+        "actor": actor or caller(),
         "headers": dict(headers or {}),
         **_body(body),
     }
@@ -115,7 +115,6 @@ async def _ask(app: ASGIApp, request: Mapping[str, Any]) -> dict[str, Any]:
     from lockgate.server.web.peer import Peer
     from lockgate.server.web.principal import local_principal
 
-    path, query = str(request.get("path", "")), str(request.get("query", ""))
     content = b""
     headers = {str(key).lower(): str(value) for key, value in dict(request.get("headers") or {}).items()}
     if "raw" in request:
@@ -124,55 +123,24 @@ async def _ask(app: ASGIApp, request: Mapping[str, Any]) -> dict[str, Any]:
     elif request.get("body") is not None:
         content = json.dumps(request["body"]).encode()
         headers["content-type"] = "application/json"
-    headers["content-length"] = str(len(content))
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": str(request.get("method", "GET")).upper(),
-        "scheme": "https",
-        "path": _unquoted(path),
-        "raw_path": path.encode("latin-1", "replace"),
-        "query_string": query.encode("latin-1", "replace"),
-        "root_path": "",
-        "headers": [
-            (key.encode("latin-1"), value.encode("latin-1", "replace")) for key, value in headers.items()
-        ],
-        "client": None,
-        "server": ("local", None),
-        "lockgate.peer": Peer(listener="admin", address="local"),
-        "lockgate.principal": local_principal(str(request.get("actor") or "local")),
-    }
-    status, kind, received = 500, "", bytearray()
-    sent = False
-
-    async def receive() -> dict[str, Any]:
-        nonlocal sent
-        if sent:
-            # The caller waits for all of the answer; who listens for the end of it is cancelled by then.
-            await asyncio.Event().wait()
-        sent = True
-        return {"type": "http.request", "body": content, "more_body": False}
-
-    async def send(message: Any) -> None:
-        nonlocal status, kind
-        if message["type"] == "http.response.start":
-            status = message["status"]
-            named = {key.lower(): value for key, value in message.get("headers", ())}
-            kind = named.get(b"content-type", b"").decode("latin-1")
-        elif message["type"] == "http.response.body":
-            received.extend(message.get("body", b""))
-            if len(received) > MAX_ANSWER:
-                raise ValueError("the answer is too large for a command")
-
-    await app(scope, receive, send)
-    answer: dict[str, Any] = {"status": status, "content_type": kind}
-    if not received:
+    answered = await exchange(
+        app,
+        str(request.get("method", "GET")).upper(),
+        str(request.get("path", "")),
+        str(request.get("query", "")),
+        headers=headers,
+        content=content,
+        peer=Peer(listener="admin", address="local"),
+        principal=local_principal(str(request.get("actor") or "local")),
+    )
+    kind = answered.headers.get("content-type", "")
+    answer: dict[str, Any] = {"status": answered.status, "content_type": kind}
+    if not answered.content:
         answer["body"] = None
     elif "json" in kind.partition(";")[0] and "jsonl" not in kind:
-        answer["body"] = json.loads(bytes(received))
+        answer["body"] = json.loads(answered.content)
     else:
-        answer["text"] = bytes(received).decode("utf-8", "surrogateescape")
+        answer["text"] = answered.content.decode("utf-8", "surrogateescape")
     return answer
 
 
@@ -181,15 +149,7 @@ def _answer(found: Mapping[str, Any]) -> Answer:
     body = found["text"] if "text" in found else found.get("body")
     if status < 400:
         return Answer(status, body, kind)
-    told = body if isinstance(body, dict) else {}
-    raise ProblemError(
-        Problem(
-            code=str(told.get("code", "internal-error")),
-            summary=str(told.get("summary", "The server made a mistake.")),
-            fix=str(told.get("fix", "See its log.")),
-            details=tuple(str(each) for each in told.get("details", ())),
-        )
-    )
+    raise ProblemError(problem_told(body))
 
 
 def _body(body: Any) -> dict[str, Any]:
@@ -205,13 +165,7 @@ def _query(query: Query | None) -> str:
     return urlencode(pairs)
 
 
-def _unquoted(path: str) -> str:
-    from urllib.parse import unquote
-
-    return unquote(path)
-
-
-def _me() -> str:
+def caller() -> str:
     """Who runs this command: the account, and the one behind sudo."""
     import pwd
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
+
+from lockgate.model.place import plain_address
 
 PREFIX = "x-lockgate-"
 LISTENERS = ("gateway", "admin")
@@ -77,11 +78,9 @@ NOBODY = Peer(listener="", address="")
 def _address(text: str) -> str | None:
     """In its one form; an IPv4 client of an IPv6 socket is an IPv4 client."""
     try:
-        address = ip_address(text)
+        return str(plain_address(text))
     except ValueError:
         return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
 
 
 def _certificates(text: str) -> tuple[bytes, ...]:

@@ -6,12 +6,13 @@ judged before its handler runs; what depends on the object is asked again there 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.server.config.tree.authentication import AdminRole
 
 Area = Literal[
     "system",
@@ -27,17 +28,7 @@ Area = Literal[
 Right = Literal["none", "read", "write"]
 Kind = Literal["console", "token", "local"]
 
-AREAS: Final[tuple[Area, ...]] = (
-    "system",
-    "logs",
-    "authentication",
-    "users",
-    "roles",
-    "connections",
-    "sessions",
-    "maintenance",
-    "administrators",
-)
+AREAS: Final[tuple[Area, ...]] = get_args(Area)
 CONFIG_SCOPE = "config"
 """Area of a token's scope that stands for everything which a pushed configuration may change."""
 CONFIG_AREAS: Final = frozenset({"system", "logs", "authentication", "roles", "connections", "maintenance"})
@@ -202,6 +193,11 @@ def larger(all_rights: Iterable[Mapping[str, str]]) -> dict[str, str]:
         for area in AREAS:
             result[area] = max(result[area], _RANK.get(rights.get(area, ""), 0))
     return {area: _NAME[rank] for area, rank in result.items()}
+
+
+def rights_of_roles(roles: Iterable[AdminRole], held: Collection[str]) -> dict[str, str]:
+    """What the delegated roles with the names `held` give together."""
+    return larger(role.model_dump() for role in roles if role.name in held)
 
 
 def expanded(rights: Mapping[str, str]) -> dict[str, str]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from starlette.requests import HTTPConnection
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.server.web.body import TooLarge
 from lockgate.server.web.principal import NotAllowedError
 
 MEDIA_TYPE = "application/problem+json"
@@ -32,6 +34,7 @@ _STATUS = {
     "not-found": 404,
     "not-here": 400,
     "not-signed-in": 401,
+    "not-extendable": 409,
     "nothing-changed": 409,
     "server-not-running": 503,
     "server-silent": 503,
@@ -50,6 +53,7 @@ METHOD = Problem(
     "method-not-allowed", "This address does not answer to this method.", "See /api/v1/openapi.json."
 )
 INTERNAL = Problem("internal-error", "The server made a mistake.", "Its log has more under the request id.")
+TOO_LARGE = Problem("body-too-large", "The body of the request is too large.", "Send less at a time.")
 UNFIT = Problem("bad-request", "The request is not what this address takes.", "See /api/v1/openapi.json.")
 
 
@@ -109,3 +113,32 @@ def error_response(request: HTTPConnection, error: ProblemError) -> Response:
         more["conflicts"] = [conflict.as_dict() for conflict in conflicts]
     status = error.status if isinstance(error, NotAllowedError) else None
     return problem_response(request, error.problem, status, **more)
+
+
+# -- what applications do about exceptions (`exception_handlers`) --------------------------------------
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return error_response(request, error)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """What the framework refused, in our shape."""
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ProblemError):
+        return error_response(request, error.__cause__)  # what reading a body as JSON has found
+    if isinstance(error, TooLarge):
+        return problem_response(request, TOO_LARGE)
+    if error.status_code == 404:
+        return problem_response(request, NOT_FOUND)
+    if error.status_code == 405:
+        response = problem_response(request, METHOD)
+        if error.headers and "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+    return problem_response(request, UNFIT, error.status_code)
+
+
+async def on_exception(request: Request, _: Exception) -> Response:
+    return problem_response(request, INTERNAL)

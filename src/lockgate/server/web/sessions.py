@@ -28,13 +28,14 @@ from lockgate.model.facts import SignInFacts
 from lockgate.model.identity import Identity
 from lockgate.model.policy import Audience
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.prompt import Refused
 from lockgate.model.session import EndCause
 from lockgate.model.text import printable
-from lockgate.policy.effective import effective
 from lockgate.protocol.secret import Secret
 from lockgate.server.audit import Audit
 from lockgate.server.in_force import InForce, admit
-from lockgate.server.store.records import WebAudience, WebSessionRecord
+from lockgate.server.sessions import NOT_EXTENDABLE, OVER
+from lockgate.server.store.records import AuditEntry, WebAudience, WebSessionRecord
 from lockgate.server.web.cookies import cookie_values
 from lockgate.server.web.peer import Peer
 from lockgate.server.web.signing_in import SigningIns
@@ -185,6 +186,52 @@ class WebSessions:
         await self._end_tunnels(session)
         return True
 
+    async def extend(
+        self, session: str, *, source: str, actor: str = "", roles: tuple[str, ...] | None = None
+    ) -> WebSessionRecord | Refused:
+        """Counts the length of a portal session from now on, as `Sessions.extend` does for tunnels.
+
+        roles: those of the request, of whoever extends the session that it belongs to; without them it is
+               decided again from where the session began.
+        """
+        record, now = await self._store.web_sessions.find(session), self._clock()
+        if record is None or record.audience != "portal":
+            return OVER
+        roles = self.roles_of(record) if roles is None else roles
+        revision = self._in_force.revision
+        options = self._in_force.rights(roles).effective.session
+
+        def note(record: WebSessionRecord, refused: Refused | None = None) -> AuditEntry:
+            return self._audit.entry(
+                "web-session-extend",
+                ok=refused is None,
+                reason="" if refused is None else refused.code,
+                user=record.user,
+                source=source,
+                text="" if refused else f"ends in {int(record.expires - now)} seconds",
+                log="user",
+                actor=actor,
+                revision=revision,
+            )
+
+        if not roles or not (actor or options.allow_extension):
+            refused = NOT_EXTENDABLE
+        elif now >= record.counted_from + options.length_seconds:
+            refused = OVER  # by a length that the policy has got since it began
+        else:
+            until = now + options.length_seconds
+            extended = await self._store.web_sessions.extend(session, now, until, note)
+            if extended is not None:
+                self._audit.log(note(extended))
+                return extended
+            refused = OVER
+        await self._audit.write(note(record, refused))
+        return refused
+
+    def roles_of(self, record: WebSessionRecord) -> tuple[str, ...]:
+        """The roles that the user of a session has now, from where and with what it was begun."""
+        return self._roles(record, record.source, record.user_agent, self._clock())
+
     async def _end_tunnels(self, session: str) -> None:
         if self.end_tunnel is not None:
             for child in await self._store.sessions.of_parent(session):
@@ -254,7 +301,7 @@ class WebSessions:
         if terms is None:
             await self.end(record.id, POLICY_CHANGED)
             return None
-        if now >= min(record.expires, record.started + terms.length):
+        if now >= min(record.expires, record.counted_from + terms.length):
             await self.end(record.id, EXPIRED)
             return None
         if self._idle_until(record, terms.idle) <= now and not await self._store.sessions.of_parent(
@@ -290,7 +337,7 @@ class WebSessions:
     def _terms(self, audience: WebAudience, realm: str, roles: tuple[str, ...]) -> Terms | None:
         """None when there is no such realm any more."""
         if audience == "portal":
-            session = effective(self._in_force.policy, roles).session
+            session = self._in_force.rights(roles).effective.session
             return Terms(session.length_seconds, session.idle_seconds)
         found = next((each for each in self._in_force.tree.admin_realms if each.name == realm), None)
         return None if found is None else Terms(found.session_seconds, found.idle_seconds)

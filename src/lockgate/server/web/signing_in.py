@@ -68,12 +68,12 @@ class SigningIns:
         """A new entry and its cookie."""
         place = source_key(source)
         self._make_room(place)
-        cookie = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+        cookie = Secret.of_text(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("="))
         entry = SigningIn(
             audience, place, conversation, prompt, secrets.token_bytes(32), self._clock(), where
         )
-        self._entries[_hash(cookie)] = entry
-        return Secret.of_text(cookie), entry
+        self._entries[_key(cookie)] = entry
+        return cookie, entry
 
     def look(self, cookie: Secret, audience: WebAudience) -> SigningIn | None:
         """The entry of a cookie, to show its prompt again; it stays."""
@@ -125,7 +125,3 @@ def clear_cookie(response: Response, audience: WebAudience) -> None:
 
 def _key(cookie: Secret) -> bytes:
     return hashlib.sha256(cookie.reveal()).digest()
-
-
-def _hash(cookie: str) -> bytes:
-    return hashlib.sha256(cookie.encode()).digest()

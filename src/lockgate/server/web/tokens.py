@@ -25,7 +25,7 @@ from lockgate.server.web.principal import (
     Principal,
     expanded,
     is_scope,
-    larger,
+    rights_of_roles,
     rights_of_scopes,
     smaller,
     unauthenticated,
@@ -150,9 +150,7 @@ class Tokens:
             _, decision = admit(policy, "administrators", facts, now)
             if decision is not None:
                 roles.update(dict.fromkeys(decision.roles))
-        known_roles = {role.name: role for role in self._in_force.tree.admin_roles}
-        held = [known_roles[role].model_dump() for role in roles if role in known_roles]
-        return tuple(roles), expanded(larger(held))
+        return tuple(roles), expanded(rights_of_roles(self._in_force.tree.admin_roles, roles))
 
 
 async def create_token(

@@ -52,6 +52,7 @@ WRONG = [
     (SET("realms/Users/rules/Staff/roles", ["Staff", "Staff"]), "realms/Users/rules/Staff/roles", "stands there twice"),
     (SET("realms/Users/rules/Staff/roles", ["Staf"]), "realms/Users/rules/Staff/roles", '"Staff", or another name'),
     (SET("realms/Users/rules/Staff/condition", {"kind": "users"}), "realms/Users/rules/Staff/condition/kind", '"users" is not allowed; allowed: one of "user", "group"'),
+    (SET("realms/Users/rules/Staff/condition", {"kind": "expression", "txt": 1}), "realms/Users/rules/Staff/condition/txt", "did you mean text?"),
     (SET("realms/Users/rules/Staff/condition", {}), "realms/Users/rules/Staff/condition/kind", "is missing"),
     (SET("realms/Users/rules/Staff/condition", {"kind": "group", "values": []}), "realms/Users/rules/Staff/condition/values", "the list has 0 entries"),
     (SET("realms/Users/rules/Staff/condition", {"kind": "expression", "text": "group ="}), "realms/Users/rules/Staff/condition/text", "at character"),

@@ -1,19 +1,22 @@
-"""Listening addresses, client networks, and what clients are told about addresses, names and routes."""
+"""Listening addresses, client networks, and what clients are told about addresses, names and routes.
+
+What begins with `judge_` is asked about config.toml too (`seed.checks`), where it stands under the same keys.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from lockgate.policy.access import UDP
+from lockgate.protocol.pulse.config_blocks import MAX_ROUTES
 from lockgate.server.config.findings import Finding, Path
 from lockgate.server.config.judges.applies import most_per_role, names_nobody
 from lockgate.server.config.tree import Configuration
+from lockgate.server.config.tree.system import Gateway
 from lockgate.server.config.tree.users import ConnectionProfile
 from lockgate.server.config.values import Address, AddressRange, Endpoint, Network
 
-# One ROUTES block counts its entries in one byte (if-t-tls, the configuration frame).
-MAX_IPV4_ROUTES = 255
 # RFC 8200, section 5: a link that carries IPv6 takes packets of 1280 bytes.
 IPV6_MTU = 1280
 # Network, gateway, one client, broadcast; IPv6: router anycast, gateway, one client.
@@ -23,9 +26,9 @@ NAME_SERVER_SLOTS = 3
 
 
 def judge(tree: Configuration) -> Iterator[Finding]:
-    yield from _listeners(tree)
-    yield from _pools(tree)
-    yield from _mtu(tree)
+    yield from judge_listeners(tree.gateway)
+    yield from judge_pools(tree.network.pools, tree.gateway.listen)
+    yield from judge_mtu(tree.network.mtu, tree.network.pools)
     for profile in tree.connection_profiles:
         path: Path = ("connection_profiles", profile.name)
         yield from _addresses(tree, profile, path)
@@ -36,7 +39,7 @@ def judge(tree: Configuration) -> Iterator[Finding]:
     yield from _precedence(tree)
 
 
-def collide(one: Endpoint, other: Endpoint) -> bool:
+def _collide(one: Endpoint, other: Endpoint) -> bool:
     """Whether both cannot be listened on at the same time."""
     return (
         one.port == other.port
@@ -45,11 +48,10 @@ def collide(one: Endpoint, other: Endpoint) -> bool:
     )
 
 
-def _listeners(tree: Configuration) -> Iterator[Finding]:
-    gateway = tree.gateway
+def judge_listeners(gateway: Gateway) -> Iterator[Finding]:
     seen: list[Endpoint] = []
     for position, endpoint in enumerate(gateway.listen):
-        other = next((known for known in seen if collide(endpoint, known)), None)
+        other = next((known for known in seen if _collide(endpoint, known)), None)
         if other is not None:
             yield Finding(
                 ("gateway", "listen", position),
@@ -57,7 +59,7 @@ def _listeners(tree: Configuration) -> Iterator[Finding]:
                 "every address and port once; 0.0.0.0 and [::] take the port on all addresses of their family",
             )
         seen.append(endpoint)
-    other = next((known for known in seen if collide(gateway.admin_listen, known)), None)
+    other = next((known for known in seen if _collide(gateway.admin_listen, known)), None)
     if other is not None:
         yield Finding(
             ("gateway", "admin_listen"),
@@ -66,8 +68,7 @@ def _listeners(tree: Configuration) -> Iterator[Finding]:
         )
 
 
-def _pools(tree: Configuration) -> Iterator[Finding]:
-    pools = tree.network.pools
+def judge_pools(pools: Sequence[Network], listen: Iterable[Endpoint]) -> Iterator[Finding]:
     for position, pool in enumerate(pools):
         path: Path = ("network", "pools", position)
         longest = LONGEST_PREFIX[pool.version]
@@ -78,18 +79,18 @@ def _pools(tree: Configuration) -> Iterator[Finding]:
         for earlier in pools[:position]:
             if pool.overlaps(earlier):
                 yield Finding(path, f"{pool} overlaps the pool {earlier}", "pools without common addresses")
-        for endpoint in tree.gateway.listen:
+        for endpoint in listen:
             if endpoint.address in pool:
                 yield Finding(
                     path, f"{pool} contains the listening address {endpoint.address}", "a network of its own"
                 )
 
 
-def _mtu(tree: Configuration) -> Iterator[Finding]:
-    if tree.network.mtu < IPV6_MTU and any(pool.version == 6 for pool in tree.network.pools):
+def judge_mtu(mtu: int, pools: Iterable[Network]) -> Iterator[Finding]:
+    if mtu < IPV6_MTU and any(pool.version == 6 for pool in pools):
         yield Finding(
             ("network", "mtu"),
-            f"{tree.network.mtu} is too small for IPv6",
+            f"{mtu} is too small for IPv6",
             f"at least {IPV6_MTU} with an IPv6 pool",
         )
 
@@ -233,11 +234,11 @@ def _split_networks(tree: Configuration) -> Iterator[Finding]:
         for entry in tree.split_tunneling_networks
     ]
     most, role = most_per_role(weights, [role.name for role in tree.roles])
-    if most > MAX_IPV4_ROUTES:
+    if most > MAX_ROUTES:
         yield Finding(
             ("split_tunneling_networks",),
             f"the entries that apply to the role {role} name {most} IPv4 networks",
-            f"at most {MAX_IPV4_ROUTES} together; join neighbours into larger networks",
+            f"at most {MAX_ROUTES} together; join neighbours into larger networks",
         )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from lockgate.server.config.findings import Finding, Path
 from lockgate.server.config.tree import Configuration
+from lockgate.server.config.tree.authentication import Argon2, Guard
 
 
-def judge(tree: Configuration) -> Iterator[Finding]:
-    guard, argon2 = tree.sign_in.guard, tree.sign_in.argon2
+def judge_sign_in(guard: Guard, argon2: Argon2) -> Iterator[Finding]:
+    """Also of config.toml, where they stand under the same keys."""
     if guard.lock_seconds_max < guard.lock_seconds:
         yield Finding(
             ("sign_in", "guard", "lock_seconds_max"),
@@ -23,6 +24,10 @@ def judge(tree: Configuration) -> Iterator[Finding]:
             f"{argon2.memory_kib} is too little for {argon2.parallelism} lanes",
             "at least 8 KiB a lane",
         )
+
+
+def judge(tree: Configuration) -> Iterator[Finding]:
+    yield from judge_sign_in(tree.sign_in.guard, tree.sign_in.argon2)
     for role in tree.roles:
         path: Path = ("roles", role.name, "session")
         length = role.session.length_seconds

@@ -5,22 +5,14 @@ from __future__ import annotations
 from lockgate.model.access_rule import AccessRule, RuleSet
 from lockgate.policy import access
 from lockgate.server.config import defaults
+from lockgate.server.config.compile import PROTOCOLS
 from lockgate.server.config.seed.tree import Access, Seed
 from lockgate.server.config.values import Network
-
-_PROTOCOLS: dict[int | str, int | str | None] = {
-    "any": None,
-    "tcp": access.TCP,
-    "udp": access.UDP,
-    "icmp": "icmp",
-}
 
 
 def reserved_networks(configuration: Seed) -> tuple[Network, ...]:
     """Session pools and the addresses the gateway listens on by name."""
-    gateway = configuration.gateway
-    own = [endpoint.address for endpoint in (*gateway.listen, gateway.admin_listen)]
-    return access.reserved_networks(configuration.network.pools, own)
+    return access.reserved_networks(configuration.network.pools, configuration.gateway.addresses)
 
 
 def access_rules(configuration: Seed) -> RuleSet:
@@ -36,12 +28,8 @@ def unwritten(configuration: Seed) -> tuple[Network, ...]:
     return tuple(
         network
         for network in configuration.network.split_include or defaults.EVERYTHING
-        if not any(_inside(network, outer) for outer in reserved)
+        if not any(access.inside(network, outer) for outer in reserved)
     )
-
-
-def _inside(inner: Network, outer: Network) -> bool:
-    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
 
 
 def to_rule(entry: Access) -> AccessRule:
@@ -50,6 +38,6 @@ def to_rule(entry: Access) -> AccessRule:
         name=entry.name,
         allow=entry.action == "allow",
         networks=entry.to,
-        protocol=_PROTOCOLS.get(entry.protocol, entry.protocol),
+        protocol=PROTOCOLS.get(entry.protocol, entry.protocol),
         ports=entry.ports,
     )

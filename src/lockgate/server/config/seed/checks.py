@@ -1,108 +1,54 @@
 """What no single setting can know: duplicates, overlaps, sizes, things that go nowhere.
 
-Each check yields findings: an error keeps the configuration from being used, a warning says what
-will not work as somebody probably hopes.
+What holds for the tree as well is asked of `judges`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from lockgate.policy.access import UDP, WITH_PORTS, explain
+from lockgate.policy.access import UDP, explain
+from lockgate.protocol.edge_link import MAX_RULES
+from lockgate.protocol.pulse.config_blocks import MAX_ROUTES
+from lockgate.server.config.findings import Finding, Path
+from lockgate.server.config.judges.access import judge_ports
+from lockgate.server.config.judges.network import (
+    NAME_SERVER_SLOTS,
+    judge_listeners,
+    judge_mtu,
+    judge_pools,
+)
+from lockgate.server.config.judges.times import judge_sign_in
 from lockgate.server.config.seed.access import access_rules
-from lockgate.server.config.seed.lines import Path
 from lockgate.server.config.seed.tree import Seed
-from lockgate.server.config.values import Endpoint, Network
-
-# One ROUTES block counts its entries in one byte (if-t-tls, the configuration frame).
-MAX_IPV4_ROUTES = 255
-# `link::MAX_RULES` of the edge.
-MAX_COMPILED_RULES = 4096
-# RFC 8200, section 5: a link that carries IPv6 takes packets of 1280 bytes.
-IPV6_MTU = 1280
-# Network, gateway, one client, broadcast; IPv6: router anycast, gateway, one client.
-LONGEST_PREFIX = {4: 30, 6: 126}
-# Clients of the openconnect kind have three slots for name servers of both families together.
-NAME_SERVER_SLOTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about the setting at `path`."""
-
-    path: Path
-    wrong: str
-    allowed: str
-    warning: bool = False
+from lockgate.server.config.values import Network
 
 
 def check(configuration: Seed) -> list[Finding]:
     """All findings about a tree whose single settings are right."""
     return [
-        *_listeners(configuration),
-        *_pools(configuration),
+        *judge_listeners(configuration.gateway),
+        *judge_pools(configuration.network.pools, configuration.gateway.listen),
+        *judge_mtu(configuration.network.mtu, configuration.network.pools),
+        *judge_sign_in(configuration.sign_in.guard, configuration.sign_in.argon2),
+        *_excluded(configuration),
         *_split_networks(configuration),
         *_precedence(configuration),
         *_name_servers(configuration),
-        *_mtu(configuration),
         *_times(configuration),
         *_access(configuration),
     ]
 
 
-def _listeners(configuration: Seed) -> Iterator[Finding]:
-    gateway = configuration.gateway
-    seen: list[Endpoint] = []
-    for position, endpoint in enumerate(gateway.listen):
-        other = next((known for known in seen if _collide(endpoint, known)), None)
-        if other is not None:
-            yield Finding(
-                ("gateway", "listen", position),
-                f"{endpoint} is taken already by {other}",
-                "every address and port once; 0.0.0.0 and [::] take the port on all addresses of their family",
-            )
-        seen.append(endpoint)
-    other = next((known for known in seen if _collide(gateway.admin_listen, known)), None)
-    if other is not None:
-        yield Finding(
-            ("gateway", "admin_listen"),
-            f"{gateway.admin_listen} is where clients connect ({other})",
-            "an address or port of its own",
-        )
-
-
-def _collide(one: Endpoint, other: Endpoint) -> bool:
-    return (
-        one.port == other.port
-        and one.address.version == other.address.version
-        and (one.address == other.address or one.address.is_unspecified or other.address.is_unspecified)
-    )
-
-
-def _pools(configuration: Seed) -> Iterator[Finding]:
+def _excluded(configuration: Seed) -> Iterator[Finding]:
     network = configuration.network
     for position, pool in enumerate(network.pools):
-        path: Path = ("network", "pools", position)
-        longest = LONGEST_PREFIX[pool.version]
-        if pool.prefixlen > longest:
-            yield Finding(path, f"{pool} has no room for a client", f"a network of at least /{longest}")
-        if pool.is_loopback or pool.is_multicast or pool.is_link_local or pool.prefixlen == 0:
-            yield Finding(path, f"{pool} is not a network for hosts", "a private network of your own")
-        for earlier in network.pools[:position]:
-            if pool.overlaps(earlier):
-                yield Finding(path, f"{pool} overlaps the pool {earlier}", "pools without common addresses")
         for excluded in network.split_exclude:
             if pool.overlaps(excluded):
                 yield Finding(
-                    path,
+                    ("network", "pools", position),
                     f"{pool} overlaps {excluded} of split_exclude, so answers would miss the tunnel",
                     "a pool outside split_exclude",
-                )
-        for endpoint in configuration.gateway.listen:
-            if endpoint.address in pool:
-                yield Finding(
-                    path, f"{pool} contains the listening address {endpoint.address}", "a network of its own"
                 )
 
 
@@ -116,11 +62,11 @@ def _split_networks(configuration: Seed) -> Iterator[Finding]:
                     ("network", name, position), f"{entry} stands there twice", "every network once"
                 )
     routes = [entry for entry in (*network.split_include, *network.split_exclude) if entry.version == 4]
-    if len(routes) > MAX_IPV4_ROUTES:
+    if len(routes) > MAX_ROUTES:
         yield Finding(
             ("network", "split_include" if network.split_include else "split_exclude"),
             f"split_include and split_exclude name {len(routes)} IPv4 networks",
-            f"at most {MAX_IPV4_ROUTES} together; join neighbours into larger networks",
+            f"at most {MAX_ROUTES} together; join neighbours into larger networks",
         )
     versions = {pool.version for pool in network.pools}
     for position, entry in enumerate(network.split_include):
@@ -192,16 +138,6 @@ def _name_servers(configuration: Seed) -> Iterator[Finding]:
             )
 
 
-def _mtu(configuration: Seed) -> Iterator[Finding]:
-    network = configuration.network
-    if network.mtu < IPV6_MTU and any(pool.version == 6 for pool in network.pools):
-        yield Finding(
-            ("network", "mtu"),
-            f"{network.mtu} is too small for IPv6",
-            f"at least {IPV6_MTU} with an IPv6 pool",
-        )
-
-
 def _times(configuration: Seed) -> Iterator[Finding]:
     sessions = configuration.sessions
     if sessions.idle_seconds >= sessions.length_seconds:
@@ -210,21 +146,6 @@ def _times(configuration: Seed) -> Iterator[Finding]:
             f"{sessions.idle_seconds} has no effect: a session is {sessions.length_seconds} seconds long",
             "less than length_seconds, or 0",
             warning=True,
-        )
-    guard = configuration.sign_in.guard
-    if guard.lock_seconds_max < guard.lock_seconds:
-        yield Finding(
-            ("sign_in", "guard", "lock_seconds_max"),
-            f"{guard.lock_seconds_max} is less than lock_seconds ({guard.lock_seconds})",
-            "at least lock_seconds",
-        )
-    argon2 = configuration.sign_in.argon2
-    if argon2.memory_kib < 8 * argon2.parallelism:
-        # RFC 9106, section 3.1
-        yield Finding(
-            ("sign_in", "argon2", "memory_kib"),
-            f"{argon2.memory_kib} is too little for {argon2.parallelism} lanes",
-            "at least 8 KiB a lane",
         )
 
 
@@ -238,12 +159,7 @@ def _access(configuration: Seed) -> Iterator[Finding]:
                 (*path, "name"), f"{entry.name!r} is the name of an earlier rule", "every name once"
             )
         names.add(entry.name)
-        if entry.ports and entry.protocol not in ("tcp", "udp", *WITH_PORTS):
-            yield Finding(
-                (*path, "ports"),
-                f"protocol {entry.protocol!r} has no ports to check",
-                'ports only with protocol = "tcp" or "udp"; write one rule for each',
-            )
+        yield from judge_ports(entry.protocol, entry.ports, path)
         for place, network in enumerate(entry.to):
             if network.version not in versions:
                 yield Finding(
@@ -253,10 +169,9 @@ def _access(configuration: Seed) -> Iterator[Finding]:
                     warning=True,
                 )
     rules = access_rules(configuration)
-    compiled = len(rules.compiled) + rules.omitted
-    if compiled > MAX_COMPILED_RULES:
+    if rules.omitted:
         yield Finding(
             ("access",) if configuration.access else ("network", "split_include"),
-            f"the rules make {compiled} combinations of network and port range",
-            f"at most {MAX_COMPILED_RULES}",
+            f"the rules make {MAX_RULES + rules.omitted} combinations of network and port range",
+            f"at most {MAX_RULES}",
         )

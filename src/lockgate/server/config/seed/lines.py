@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 
-Path = tuple[str | int, ...]
+from lockgate.server.config.findings import Path
 
 _SPACE = " \t\r\n"
 _END_OF_BARE_VALUE = ",]}#\n"

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
-import typing
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.text import printable
-from lockgate.server.config.seed.checks import Finding, check
-from lockgate.server.config.seed.lines import Path, key_lines, line_of
+from lockgate.server.config.explain import explain
+from lockgate.server.config.findings import MAX_SHOWN, Finding, Path
+from lockgate.server.config.schema import Node
+from lockgate.server.config.seed.checks import check
+from lockgate.server.config.seed.lines import key_lines, line_of
 from lockgate.server.config.seed.tree import Seed
 
 # A thousand access rules with a hundred networks each are a quarter of this.
 MAX_BYTES = 4 << 20
-MAX_SHOWN = 60  # characters of a value in a message
+_FILE = Node("section", (Seed,))
 _TOML_POSITION = re.compile(r" \(at line (\d+), column \d+\)$")
 
 
@@ -133,8 +133,8 @@ def _judge(data: dict[str, Any], file: str, lines: dict[Path, int]) -> Checked:
     try:
         configuration = Seed.model_validate(data)
     except ValidationError as error:
-        findings = [_explain(detail, data) for detail in _said_once(error.errors(include_url=False))]
-        return Checked(None, _messages(findings, file, lines), ())
+        wrong = explain(error, data, _FILE, by_name=False, written=lambda path: f"[{dotted(path)}]")
+        return Checked(None, _messages(wrong, file, lines), ())
     findings = check(configuration)
     errors = _messages([finding for finding in findings if not finding.warning], file, lines)
     warnings = _messages([finding for finding in findings if finding.warning], file, lines)
@@ -145,7 +145,7 @@ def _unreadable(file: str, line: int | None, wrong: str, allowed: str) -> Checke
     return Checked(None, (Message(file, line, "", wrong, allowed),), ())
 
 
-def _messages(findings: list[Finding], file: str, lines: dict[Path, int]) -> tuple[Message, ...]:
+def _messages(findings: Iterable[Finding], file: str, lines: dict[Path, int]) -> tuple[Message, ...]:
     """In the order of the file."""
     messages = [
         Message(file, line_of(lines, finding.path), dotted(finding.path), finding.wrong, finding.allowed)
@@ -164,89 +164,3 @@ def dotted(path: Path) -> str:
             shown = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{printable(part, MAX_SHOWN)}"'
             text += f".{shown}" if text else shown
     return text
-
-
-def _said_once(details: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Without "too few entries" about lists that are short because entries in them are wrong."""
-    inside = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
-    return [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside]
-
-
-def _explain(detail: ErrorDetails, data: Mapping[str, Any]) -> Finding:
-    """One pydantic error in the words of the house."""
-    path = _path_in_file(detail["loc"], data)
-    model, allowed = _meaning(path)
-    kind = detail["type"]
-    value = _shown(detail["input"])
-    if kind == "missing":
-        wrong = "is missing"
-        allowed = allowed or f"a table [{dotted(path)}]"
-    elif kind == "extra_forbidden":
-        name = str(path[-1])
-        known = list(model.model_fields) if model else []
-        close = difflib.get_close_matches(name, known, n=1)
-        wrong = "is not a known key" + (f"; did you mean {close[0]}?" if close else "")
-        allowed = "one of " + ", ".join(known)
-    elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        wrong, allowed = f"{value} is not a table", f"a table [{dotted(path)}]"
-    elif kind == "tuple_type":
-        wrong = f"{value} is not a list"
-    elif kind in ("too_short", "too_long"):
-        wrong = f"the list has {len(detail['input'])} entries"
-    elif kind == "value_error":
-        wrong = printable(str(detail["ctx"]["error"]), 300)
-    else:
-        wrong = f"{value} is not allowed"
-    return Finding(path, wrong, allowed)
-
-
-def _path_in_file(loc: tuple[int | str, ...], data: Any) -> Path:
-    """The part of an error's place that names keys of the file, without marks of the validator."""
-    path: list[str | int] = []
-    for position, part in enumerate(loc):
-        last = position == len(loc) - 1
-        if isinstance(part, str) and isinstance(data, Mapping) and (part in data or last):
-            data = data.get(part)
-        elif isinstance(part, int) and isinstance(data, list) and part < len(data):
-            data = data[part]
-        else:
-            break
-        path.append(part)
-    return tuple(path)
-
-
-def _meaning(path: Path) -> tuple[type[BaseModel] | None, str]:
-    """The table that holds the last key of `path`, and what is allowed there."""
-    model: type[BaseModel] | None = Seed
-    allowed = ""
-    holder = model
-    for part in path:
-        if isinstance(part, int):
-            continue
-        holder = model
-        field = model.model_fields.get(part) if model else None
-        if field is None:
-            return holder, ""
-        extra = field.json_schema_extra
-        allowed = str(extra.get("allowed", "")) if isinstance(extra, dict) else ""
-        model = _table_type(field.annotation)
-    return holder, allowed
-
-
-def _table_type(annotation: Any) -> type[BaseModel] | None:
-    """The model inside `Model` or `tuple[Model, ...]`."""
-    if isinstance(annotation, type):
-        return annotation if issubclass(annotation, BaseModel) else None
-    for argument in typing.get_args(annotation):
-        found = _table_type(argument)
-        if found is not None:
-            return found
-    return None
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, str):
-        return f'"{printable(value, MAX_SHOWN)}"'
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return printable(str(value), MAX_SHOWN)

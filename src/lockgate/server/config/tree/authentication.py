@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -79,6 +79,14 @@ AuthServer = LocalServer
 """Every kind of auth server; a union over `kind` once there is a second one."""
 
 
+def _patterns(meaning: str, most: int = 1000) -> Any:
+    return setting(..., meaning, f"a list of 1 to {most} texts", min_length=1, max_length=most)
+
+
+def _attribute(meaning: str) -> Any:
+    return setting(..., meaning, "1 to 64 characters", min_length=1, max_length=64)
+
+
 class SourceRule(Section):
     """A network that users come from."""
 
@@ -104,12 +112,8 @@ class BrowserRule(Section):
 class CertificateAttribute(Section):
     """A field of the certificate's subject and the values it may have."""
 
-    attribute: str = setting(
-        ..., "Attribute such as CN, OU, O or serialNumber.", "1 to 64 characters", min_length=1, max_length=64
-    )
-    values: Texts = setting(
-        ..., "Allowed values; * is any text.", "a list of 1 to 100 texts", min_length=1, max_length=100
-    )
+    attribute: str = _attribute("Attribute such as CN, OU, O or serialNumber.")
+    values: Texts = _patterns("Allowed values; * is any text.", 100)
 
 
 class CertificateRequirement(Section):
@@ -120,26 +124,22 @@ class CertificateRequirement(Section):
         "none: not looked at; optional: remembered for role mapping when it is valid; required: no sign-in without.",
         '"none", "optional" or "required"',
     )
-    attributes: Annotated[tuple[CertificateAttribute, ...], FromList] = setting(
-        (), "What a required certificate must hold as well.", "at most 32 entries", max_length=32
+    attributes: Annotated[tuple[CertificateAttribute, ...], FromList] = objects(
+        "What a required certificate must hold as well.", most=32
     )
 
 
 class SourcePolicy(Section):
     """Where users may come from: the first rule that matches decides."""
 
-    rules: Annotated[tuple[SourceRule, ...], FromList] = setting(
-        (), "Rules, in order.", "at most 500 entries", hints={"ordered": True}, max_length=500
-    )
+    rules: Annotated[tuple[SourceRule, ...], FromList] = objects("Rules, in order.", most=500, ordered=True)
     otherwise: Literal["allow", "deny"] = choice("allow", "For everybody else.", '"allow" or "deny"')
 
 
 class BrowserPolicy(Section):
     """With which programs users may come: the first rule that matches decides."""
 
-    rules: Annotated[tuple[BrowserRule, ...], FromList] = setting(
-        (), "Rules, in order.", "at most 100 entries", hints={"ordered": True}, max_length=100
-    )
+    rules: Annotated[tuple[BrowserRule, ...], FromList] = objects("Rules, in order.", most=100, ordered=True)
     otherwise: Literal["allow", "deny"] = choice("allow", "For everything else.", '"allow" or "deny"')
 
 
@@ -178,9 +178,7 @@ class UserNameCondition(Section):
     """The user's name."""
 
     kind: Literal["user"] = choice("user", "Kind of condition.", '"user"')
-    values: Texts = setting(
-        ..., "Names; * is any text.", "a list of 1 to 1000 texts", min_length=1, max_length=1000
-    )
+    values: Texts = _patterns("Names; * is any text.")
     negate: bool = switch(False, "Turns the condition round: is not.")
 
 
@@ -188,13 +186,7 @@ class GroupCondition(Section):
     """Membership in a group of the auth or directory server."""
 
     kind: Literal["group"] = choice("group", "Kind of condition.", '"group"')
-    values: Texts = setting(
-        ...,
-        "Groups, one of which is enough; * is any text.",
-        "a list of 1 to 1000 texts",
-        min_length=1,
-        max_length=1000,
-    )
+    values: Texts = _patterns("Groups, one of which is enough; * is any text.")
     negate: bool = switch(False, "Turns the condition round: in none of them.")
 
 
@@ -202,14 +194,8 @@ class AttributeCondition(Section):
     """An attribute of the user in the auth or directory server."""
 
     kind: Literal["attribute"] = choice("attribute", "Kind of condition.", '"attribute"')
-    attribute: str = setting(..., "Name of the attribute.", "1 to 64 characters", min_length=1, max_length=64)
-    values: Texts = setting(
-        ...,
-        "Values, one of which is enough; * is any text.",
-        "a list of 1 to 1000 texts",
-        min_length=1,
-        max_length=1000,
-    )
+    attribute: str = _attribute("Name of the attribute.")
+    values: Texts = _patterns("Values, one of which is enough; * is any text.")
     negate: bool = switch(False, "Turns the condition round: has none of them.")
 
 
@@ -217,16 +203,8 @@ class CertificateCondition(Section):
     """A field of the certificate that the client showed and that was valid."""
 
     kind: Literal["certificate"] = choice("certificate", "Kind of condition.", '"certificate"')
-    attribute: str = setting(
-        ..., "Attribute such as CN, OU, O or serialNumber.", "1 to 64 characters", min_length=1, max_length=64
-    )
-    values: Texts = setting(
-        ...,
-        "Values, one of which is enough; * is any text.",
-        "a list of 1 to 1000 texts",
-        min_length=1,
-        max_length=1000,
-    )
+    attribute: str = _attribute("Attribute such as CN, OU, O or serialNumber.")
+    values: Texts = _patterns("Values, one of which is enough; * is any text.")
     negate: bool = switch(False, "Turns the condition round: has none of them.")
 
 
@@ -259,8 +237,8 @@ class RoleMappingRule(Section):
     stop: bool = switch(False, "Stop processing rules when this rule matches.")
 
 
-class Realm(Named):
-    """Who signs in where, who may try, and which roles they get."""
+class AnyRealm(Named):
+    """What realms of users and of administrators have in common."""
 
     server: Name = reference("auth_servers", "Authentication server.", default=...)
     directory: str = reference(
@@ -269,6 +247,11 @@ class Realm(Named):
         optional=True,
     )
     policy: AuthenticationPolicy = AuthenticationPolicy()
+
+
+class Realm(AnyRealm):
+    """Who signs in where, who may try, and which roles they get."""
+
     rules: Annotated[tuple[RoleMappingRule, ...], FromList] = objects(
         "Role mapping rules, in order.", most=2000, ordered=True
     )
@@ -286,16 +269,9 @@ class AdminRoleMappingRule(RoleMappingRule):
     roles: Names = references("admin_roles", "Delegated roles that it gives.", most=200)
 
 
-class AdminRealm(Named):
+class AdminRealm(AnyRealm):
     """Who signs in as an administrator, who may try, and which delegated roles they get."""
 
-    server: Name = reference("auth_servers", "Authentication server.", default=...)
-    directory: str = reference(
-        "auth_servers",
-        'Directory server that groups and attributes come from; "" is the authentication server.',
-        optional=True,
-    )
-    policy: AuthenticationPolicy = AuthenticationPolicy()
     rules: Annotated[tuple[AdminRoleMappingRule, ...], FromList] = objects(
         "Role mapping rules, in order.", most=2000, ordered=True
     )
@@ -323,6 +299,10 @@ class AdminRole(Named):
     sessions: Right = _right("Live sessions; write: end them.")
     maintenance: Right = _right("Revisions, import, export, push, backup; write: roll back, import, push.")
     administrators: Right = _right("Administrators, delegated roles, tokens. write is full power.")
+
+
+RIGHTS = tuple(name for name in AdminRole.model_fields if name not in Named.model_fields)
+"""The areas of administration."""
 
 
 class SignInPolicy(Named):

@@ -76,10 +76,10 @@ def references(collection: str, meaning: str, *, most: int = 1000, **rest: Any) 
     )
 
 
-def objects(meaning: str, *, most: int = MAX_OBJECTS, ordered: bool = False, default: Any = ()) -> Any:
-    """A collection; `ordered` where the first entry that fits decides."""
+def objects(meaning: str, *, most: int = MAX_OBJECTS, ordered: bool = False) -> Any:
+    """A list of sections, a collection where they have names; `ordered` where their order counts."""
     return setting(
-        default,
+        (),
         meaning,
         f"at most {most} entries",
         hints={"ordered": True} if ordered else None,

@@ -12,12 +12,14 @@ from lockgate.server.config.tree.fields import (
     Section,
     choice,
     number,
+    objects,
     secret,
     setting,
     switch,
     text,
 )
 from lockgate.server.config.values import (
+    Address,
     EndpointText,
     FromList,
     HostName,
@@ -50,6 +52,11 @@ class Gateway(Section):
     client_certificates: Literal["off", "ask"] = setting(
         "off", "Whether clients are asked for a certificate when they connect.", '"off" or "ask"'
     )
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Of all listeners, those of administrators included."""
+        return tuple(endpoint.address for endpoint in (*self.listen, self.admin_listen))
 
 
 class Esp(Section):
@@ -128,11 +135,11 @@ class TrustedServerCa(Named):
 class Certificates(Section):
     """Certificates that this gateway trusts. Its own device certificate is managed on its page."""
 
-    trusted_client_cas: Annotated[tuple[TrustedClientCa, ...], FromList] = setting(
-        (), "Trusted client CAs.", "at most 200 entries", max_length=200
+    trusted_client_cas: Annotated[tuple[TrustedClientCa, ...], FromList] = objects(
+        "Trusted client CAs.", most=200
     )
-    trusted_server_cas: Annotated[tuple[TrustedServerCa, ...], FromList] = setting(
-        (), "Trusted server CAs.", "at most 200 entries", max_length=200
+    trusted_server_cas: Annotated[tuple[TrustedServerCa, ...], FromList] = objects(
+        "Trusted server CAs.", most=200
     )
 
 
@@ -164,8 +171,8 @@ class Log(Section):
     decisions_days: int = number(
         30, "Time for which recorded decisions can be replayed by what-if.", 1, 3650, "days"
     )
-    syslog: Annotated[tuple[SyslogTarget, ...], FromList] = setting(
-        (), "Servers that get a copy of the logs.", "at most 8 entries", max_length=8
+    syslog: Annotated[tuple[SyslogTarget, ...], FromList] = objects(
+        "Servers that get a copy of the logs.", most=8
     )
 
 

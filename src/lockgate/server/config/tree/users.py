@@ -15,6 +15,7 @@ from lockgate.server.config.tree.fields import (
     Section,
     choice,
     number,
+    objects,
     reference,
     setting,
     switch,
@@ -82,6 +83,9 @@ class SessionOptions(Section):
     reminder_seconds: int = number(
         0, "Reminder: how long before the end a user is told; 0 is never.", 0, DAY, "seconds"
     )
+    allow_extension: bool = switch(
+        False, "Allow users to extend their sessions: in the portal, each time by the maximum session length."
+    )
     persistent_password_caching: bool = switch(False, "Clients may keep the password across sessions.")
     upload_logs: bool = switch(False, "Enable Upload Logs: the user may send client logs to this gateway.")
     roaming: Literal["enabled", "limit-to-subnet", "disabled"] = choice(
@@ -118,8 +122,8 @@ class Bookmark(Named):
 class WebOptions(Section):
     """Web access."""
 
-    bookmarks: Annotated[tuple[Bookmark, ...], FromList] = setting(
-        (), "Bookmarks, in order.", "at most 200 entries", hints={"ordered": True}, max_length=200
+    bookmarks: Annotated[tuple[Bookmark, ...], FromList] = objects(
+        "Bookmarks, in order.", most=200, ordered=True
     )
 
 

@@ -34,7 +34,13 @@ from lockgate.server.web.api import (
 from lockgate.server.web.api.models import ProblemDocument
 from lockgate.server.web.api.route import make_router, rights
 from lockgate.server.web.principal import needs_any
-from lockgate.server.web.problems import INTERNAL, MEDIA_TYPE, error_response, problem_response
+from lockgate.server.web.problems import (
+    MEDIA_TYPE,
+    on_exception,
+    on_http_error,
+    on_problem,
+    problem_response,
+)
 from lockgate.server.web.services import Services
 
 MAX_DETAILS = 50
@@ -68,10 +74,10 @@ def make_api(services: Services, access: Access) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers={
-            ProblemError: _problem,
-            HTTPException: _http_error,
+            ProblemError: on_problem,
+            HTTPException: on_http_error,
             RequestValidationError: _unfit,
-            Exception: _internal,
+            Exception: on_exception,
         },
     )
     api.state.services, api.state.access = services, access
@@ -120,20 +126,6 @@ def describe(api: FastAPI) -> dict[str, Any]:
     return document
 
 
-async def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)
-    return error_response(request, error)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    from lockgate.server.web.app import http_error
-
-    assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, ProblemError):
-        return error_response(request, error.__cause__)  # what reading the body has found
-    return http_error(request, error)
-
-
 async def _unfit(request: Request, error: Exception) -> Response:
     """Which field is not what the route takes; never the value, which may be a secret."""
     assert isinstance(error, RequestValidationError)
@@ -148,7 +140,3 @@ async def _unfit(request: Request, error: Exception) -> Response:
         tuple(details),
     )
     return problem_response(request, problem, 422)
-
-
-async def _internal(request: Request, _: Exception) -> Response:
-    return problem_response(request, INTERNAL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import Path, Query
 from starlette.responses import Response
@@ -11,6 +10,7 @@ from starlette.responses import Response
 from lockgate.protocol.preconfig import serialize
 from lockgate.server.installer_configuration import file_name, installer_configuration
 from lockgate.server.web.api.route import Of, make_router, rights
+from lockgate.server.web.downloads import attachment
 from lockgate.server.web.principal import needs
 
 router = make_router("installers")
@@ -18,12 +18,6 @@ router = make_router("installers")
 
 class TextDownload(Response):
     media_type = "text/plain"
-
-
-def attachment(name: str) -> str:
-    """Content-Disposition of a download (RFC 6266); the plain name is for old browsers."""
-    plain = "".join(each if (each.isascii() and each.isalnum()) or each in "._-" else "_" for each in name)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 @router.get(

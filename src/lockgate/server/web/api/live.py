@@ -8,11 +8,14 @@ from fastapi import Path, Query
 from pydantic import Field
 
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.prompt import Refused
 from lockgate.model.session import EndCause, Session
 from lockgate.server.gateway.service import LiveSession
+from lockgate.server.sessions import OVER
 from lockgate.server.store.records import SessionFilter, SessionSort, WebAudience, WebSessionRecord
 from lockgate.server.web.api.models import Ended, Given, Told
 from lockgate.server.web.api.route import Of, Who, make_router, rights
+from lockgate.server.web.extend import extend_tunnel
 from lockgate.server.web.principal import needs
 from lockgate.server.web.services import Services
 from lockgate.server.web.sessions import DISCONNECTED
@@ -94,29 +97,7 @@ class End(Given):
 
 
 def session_told(live: LiveSession, now: float) -> SessionTold:
-    session = live.session
-    return SessionTold(
-        id=str(session.id),
-        user=session.user,
-        server=session.server,
-        realm=session.realm,
-        roles=list(session.roles),
-        addresses=[str(each) for each in (session.address4, session.address6) if each is not None],
-        transport=live.transport.value,
-        suite=None if session.suite is None else session.suite.value,
-        bound=session.bound,
-        since=session.started,
-        source=session.client.source,
-        peer=live.peer,
-        client=session.client.user_agent,
-        host_name=session.client.host_name,
-        revision=session.revision,
-        remaining=session.remaining(now),
-        idle=max(0, int(now - live.last_used)),
-        bytes_in=live.traffic.bytes_in,
-        bytes_out=live.traffic.bytes_out,
-        dropped=live.traffic.dropped,
-    )
+    return SessionTold(**live.as_dict(now))
 
 
 def web_session_told(record: WebSessionRecord) -> WebSessionTold:
@@ -178,6 +159,24 @@ async def end_one(who: Who, services: Of, session: Id) -> Ended:
     return await _end(services, who.actor, who.source, [found])
 
 
+@router.post("/sessions/{session}/extend", dependencies=WRITE)
+async def extend(who: Who, services: Of, session: Id) -> SessionTold:
+    """Gives a session the length of its roles anew, from now on, whether its user may or not."""
+    found = await _find(services, session)
+    result = await extend_tunnel(services, found.id, source=who.source, actor=who.actor)
+    if isinstance(result, Refused):
+        if result == OVER:
+            raise _no_session(session)
+        raise ProblemError(
+            Problem(
+                result.code,
+                f"Session {session} is not extended: its user may not use VPN tunnelling now.",
+                "Look at the user's roles with policy tracing or `lockgate explain`.",
+            )
+        )
+    return session_told(services.running().with_traffic([result])[0], services.clock())
+
+
 @router.post("/sessions/end", dependencies=WRITE)
 async def end_many(who: Who, services: Of, given: End) -> Ended:
     """Ends several sessions in one step."""
@@ -194,10 +193,14 @@ async def end_many(who: Who, services: Of, given: End) -> Ended:
 async def _find(services: Services, number: str) -> Session:
     found = await services.store.sessions.find(int(number)) if int(number) < 1 << 63 else None
     if found is None or found.ended is not None:
-        raise ProblemError(
-            Problem("no-such-session", f"There is no session {number}.", "List the sessions again.")
-        )
+        raise _no_session(number)
     return found
+
+
+def _no_session(number: str) -> ProblemError:
+    return ProblemError(
+        Problem("no-such-session", f"There is no session {number}.", "List the sessions again.")
+    )
 
 
 async def _end(services: Services, actor: str, source: str, sessions: list[Session]) -> Ended:

@@ -12,9 +12,9 @@ from lockgate.server.audit_export import MEDIA_TYPES, Format, lines
 from lockgate.server.store.audit import SqlAudit
 from lockgate.server.store.records import AuditFilter, AuditRecord, Log
 from lockgate.server.store.verify import verify
-from lockgate.server.web.api.installers import attachment
 from lockgate.server.web.api.models import Told
 from lockgate.server.web.api.route import Of, Who, make_router, rights
+from lockgate.server.web.downloads import attachment
 from lockgate.server.web.principal import needs
 
 router = make_router("logs")

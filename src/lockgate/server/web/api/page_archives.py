@@ -15,9 +15,9 @@ from starlette.responses import Response
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.server.sign_in_pages import MAX_ARCHIVE, PageArchives, read_archive
-from lockgate.server.web.api.installers import attachment
 from lockgate.server.web.api.models import Given, Told
 from lockgate.server.web.api.route import Of, Who, make_router, rights, takes
+from lockgate.server.web.downloads import attachment
 from lockgate.server.web.principal import needs
 
 router = make_router("sign-in page archives")

@@ -9,9 +9,9 @@ from starlette.responses import Response, StreamingResponse
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.server.store.records import UploadRecord
-from lockgate.server.web.api.installers import attachment
 from lockgate.server.web.api.models import Told
 from lockgate.server.web.api.route import Of, Who, make_router, rights
+from lockgate.server.web.downloads import attachment
 from lockgate.server.web.principal import needs
 from lockgate.server.web.services import Services
 

@@ -63,7 +63,6 @@ async def show(ask: Ask) -> Response:
     return await ask.page(
         "about.html",
         "about",
-        version=__version__,
         facts=[
             ("Lockgate", __version__),
             ("Revision in force", str(config.number)),

@@ -6,14 +6,12 @@ happened, what to do, and the code.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-import structlog
 from jinja2 import Environment
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -21,16 +19,14 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.server.web.access import MAX_FIELDS, MAX_FILES
 from lockgate.server.web.body import FORM_LIMIT
-from lockgate.server.web.console.menu import BASE, Entry, entry, groups
-from lockgate.server.web.console.working import Pending, Working
+from lockgate.server.web.console.menu import BASE, entry, groups
+from lockgate.server.web.console.working import Working
 from lockgate.server.web.forms.assets import load_assets
 from lockgate.server.web.forms.environment import make_environment
 from lockgate.server.web.principal import NotAllowedError, Principal
 from lockgate.server.web.problems import request_id, status_of
 from lockgate.server.web.services import Services
 from lockgate.server.web.sessions import WebSessions
-
-log = structlog.get_logger("console")
 
 STATIC = BASE + "static/"
 THEMES = ("auto", "light", "dark")
@@ -40,15 +36,8 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Strict-Transport-Security": "max-age=31536000",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
+"""Of every page; the listener adds what holds for everything."""
 
 # What a page says above its content after something was done: code in the URL → sentence.
 SAID = {
@@ -61,13 +50,13 @@ SAID = {
     "discarded": "The draft is gone. Nothing was changed.",
     "rebased": "Your draft is now a change of the current revision.",
     "ended": "Ended.",
+    "extended": "Extended.",
     "user-saved": "The user has been saved.",
     "user-added": "The user has been added.",
     "user-deleted": "The user has been deleted; their sessions have ended.",
     "password-set": "The password has been set; the user's sessions have ended.",
     "revoked": "The token is no longer accepted.",
     "deleted": "Deleted.",
-    "installed": "The certificate is installed.",
 }
 
 
@@ -113,10 +102,6 @@ class Ask:
     @property
     def now(self) -> float:
         return self.services.clock()
-
-    @property
-    def source(self) -> str:
-        return self.principal.source
 
     def query(self, name: str, default: str = "") -> str:
         return self.request.query_params.get(name, default)
@@ -168,13 +153,10 @@ class Ask:
         **values: Any,
     ) -> Response:
         """A page of the menu. trail: (text, URL) of what stands below its entry, the page itself last."""
-        here: Entry | None = None
-        with contextlib.suppress(KeyError):  # pages that stand in no menu
-            here = entry(id)
+        here = entry(id)
         pending = await self.console.working.pending(self.principal)
         text = self.console.environment.get_template(template).render(
             {
-                "ask": self,
                 "principal": self.principal,
                 "here": here,
                 "groups": groups(self.principal),
@@ -255,6 +237,3 @@ def with_query(request: Request, **changed: str) -> str:
     query: Mapping[str, str] = {**request.query_params, **changed}
     kept = {key: value for key, value in query.items() if value and key != "said"}
     return request.url.path + (f"?{urlencode(kept)}" if kept else "")
-
-
-__all__ = ["HEADERS", "Ask", "Console", "Handler", "Pending", "answer", "file", "replace", "with_query"]

@@ -80,30 +80,15 @@ def _condition(entry: Entry) -> str:
 
 _APPLIES = Column("Applies to", _applies)
 _DESCRIPTION = _plain("Description", "description")
+_REALM = (_plain("Authentication server", "server"), _count("Role mapping rules", "rules"), _DESCRIPTION)
+_RULE = (Column("When", _condition), _plain("Roles", "roles"), _plain("Stop", "stop"))
 
 _COLUMNS: dict[str, tuple[Column, ...]] = {
-    "AuthServer": (Column("Type", lambda e: labels.kind(str(e.get("kind", "")))), _DESCRIPTION),
     "LocalServer": (Column("Type", lambda e: labels.kind(str(e.get("kind", "")))), _DESCRIPTION),
-    "Realm": (
-        _plain("Authentication server", "server"),
-        _count("Role mapping rules", "rules"),
-        _DESCRIPTION,
-    ),
-    "AdminRealm": (
-        _plain("Authentication server", "server"),
-        _count("Role mapping rules", "rules"),
-        _DESCRIPTION,
-    ),
-    "RoleMappingRule": (
-        Column("When", _condition),
-        _plain("Roles", "roles"),
-        _plain("Stop", "stop"),
-    ),
-    "AdminRoleMappingRule": (
-        Column("When", _condition),
-        _plain("Roles", "roles"),
-        _plain("Stop", "stop"),
-    ),
+    "Realm": _REALM,
+    "AdminRealm": _REALM,
+    "RoleMappingRule": _RULE,
+    "AdminRoleMappingRule": _RULE,
     "Role": (
         _plain("Web", "web"),
         _plain("VPN Tunneling", "vpn_tunneling"),

@@ -14,7 +14,6 @@ from lockgate.server.config.tree.authentication import SignInPage
 from lockgate.server.web.console.ask import Ask
 from lockgate.server.web.console.menu import BASE
 from lockgate.server.web.console.rest import rest
-from lockgate.server.web.console.working import names_in
 from lockgate.server.web.problems import status_of
 
 ID = "upload-sign-in-pages"
@@ -26,11 +25,9 @@ _NO_NAME = Problem("no-name", "The pages have no name.", "Type the name by which
 
 async def show(ask: Ask, problem: Problem | None = None, status: int = 200, name: str = "") -> Response:
     """GET: the form, and what is in use."""
-    data = await ask.console.working.data(ask.principal)
     return await ask.page(
         "custom_pages.html",
         ID,
-        names=names_in(data, COLLECTION),
         archives=(await rest(ask, "GET", "sign-in-page-archives"))["archives"],
         may_write=ask.principal.may("authentication", "write"),
         problem=problem,

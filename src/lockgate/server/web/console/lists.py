@@ -98,8 +98,6 @@ _NOUNS = {
     "TrustedClientCa": "CA",
     "TrustedServerCa": "CA",
     "SyslogTarget": "syslog server",
-    "Role": "role",
-    "Realm": "realm",
     "AdminRealm": "realm",
 }
 

@@ -47,6 +47,7 @@ async def show(ask: Ask, name: str, verified: Any = None) -> Response:
     }
     before = ask.number("before", 1, 1 << 60, 0) or None
     found = await rest(ask, "GET", f"logs/{name}", query={**wanted, "limit": PAGE_SIZE, "before": before})
+    live = bool(ask.query("live")) and not before
     given = urlencode({key: value for key, value in wanted.items() if value not in ("", None)})
     return await ask.page(
         "logs.html",
@@ -64,8 +65,9 @@ async def show(ask: Ask, name: str, verified: Any = None) -> Response:
             for key, text in FORMATS
         ],
         verified=verified,
-        live=bool(ask.query("live")) and not before,
-        live_url=with_query(ask.request, live="" if ask.query("live") else "1", before=""),
+        live=live,
+        here_url=with_query(ask.request),
+        live_url=with_query(ask.request, live="" if live else "1", before=""),
     )
 
 

@@ -28,7 +28,6 @@ class Entry:
     area: str
     help: str = ""
     words: str = ""
-    right: str = "read"
 
     @property
     def title(self) -> str:
@@ -39,7 +38,7 @@ class Entry:
         return " > ".join(self.path)
 
     def visible(self, principal: Principal) -> bool:
-        return principal.may(self.area, self.right) if self.area else principal.may_anywhere()
+        return principal.may(self.area) if self.area else principal.may_anywhere()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,11 @@ class Group:
 
     def holds(self, id: str) -> bool:
         return any(entry.id == id for _, entries in self.sections for entry in entries)
+
+
+def page_of_ours(url: str, below: str = BASE) -> bool:
+    """Whether a browser that is sent to `url`, wherever it comes from, ends on a page below that one."""
+    return url.startswith(below) and "\\" not in url and url.isprintable()
 
 
 def settings_url(page: str, at: str = "", **more: str) -> str:
@@ -230,12 +234,9 @@ def entries() -> tuple[Entry, ...]:
     return (*BEYOND, *(_settings(page) for page in PAGES))
 
 
-def entry(id: str) -> Entry:
-    """The line called `id`; KeyError when there is none."""
-    for each in entries():
-        if each.id == id:
-            return each
-    raise KeyError(id)
+def entry(id: str) -> Entry | None:
+    """The line called `id`; None for a page that stands in no menu."""
+    return next((each for each in entries() if each.id == id), None)
 
 
 def groups(principal: Principal) -> list[Group]:

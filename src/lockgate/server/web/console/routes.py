@@ -39,16 +39,16 @@ from lockgate.server.web.services import Services
 def make_console(services: Services) -> Router:
     """The console's routes; they belong on the administrators' listener only."""
     console = Console.of(services)
+    entrance = sign_in.ConsoleSignIn(console)
 
     async def refused(request: Request, error: NotAllowedError) -> Response:
-        if error.status == 401:
-            back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            where = "" if back == BASE or request.method != "GET" else f"?to={quote(back)}"
-            headers = dict(HEADERS)
-            if request.headers.get("hx-request"):
-                return Response(status_code=200, headers={**headers, "HX-Redirect": BASE + "sign-in" + where})
-            return RedirectResponse(BASE + "sign-in" + where, status_code=303, headers=headers)
-        return await sign_in.not_allowed(console, request, error)
+        if error.status != 401:
+            return entrance.not_allowed(request, error)
+        back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        where = sign_in.SIGN_IN + ("" if back == BASE or request.method != "GET" else f"?to={quote(back)}")
+        if request.headers.get("hx-request"):
+            return Response(headers={**HEADERS, "HX-Redirect": where})
+        return RedirectResponse(where, status_code=303, headers=HEADERS)
 
     def page(
         path: str, handler: Handler, needs: Needs, id: str = "", methods: tuple[str, ...] = ("GET",)
@@ -62,7 +62,7 @@ def make_console(services: Services) -> Router:
     routes = [
         GuardedRoute(STATIC + "{name}", _static, needs=PUBLIC),
         GuardedRoute("/", _to_console, needs=PUBLIC),
-        *sign_in.routes(console),
+        *sign_in.routes(entrance),
         page("", overview.show, any_read, "overview"),
         page("overview.csv", overview.export, needs("system"), "overview"),
         page("preferences", preferences.save, any_read, methods=post),
@@ -88,6 +88,7 @@ def make_console(services: Services) -> Router:
         page("installers", transfer.installer, needs("connections"), "installers", post),
         page("sessions", sessions.show, needs("sessions"), "sessions"),
         page("sessions/end", sessions.end, needs("sessions", "write"), "sessions", post),
+        page("sessions/extend", sessions.extend, needs("sessions", "write"), "sessions", post),
         page("sessions/{session:int}", sessions.show_one, needs("sessions"), "sessions"),
         page("browsers", sessions.show_browsers, needs("sessions"), "browsers"),
         page("browsers/end", sessions.end_browser, needs("sessions", "write"), "browsers", post),
@@ -121,7 +122,7 @@ def make_console(services: Services) -> Router:
         page("certificate", about.show_certificate, needs("system"), "device-certificate"),
         page("about", about.show, any_read, "about"),
         page("{path:path}", _not_found, any_read),
-        *sign_in.other_routes(console),
+        *sign_in.other_routes(entrance),
     ]
     router = Router(routes=routes)
     router.redirect_slashes = False
@@ -138,17 +139,5 @@ async def _to_console(_: Request) -> Response:
 
 async def _static(request: Request) -> Response:
     """A style sheet or script, from the table made at start. Its name changes with its content."""
-    asset = load_assets(STATIC).by_name.get(request.path_params["name"])
-    if asset is None:
-        return Response("Not found.\n", status_code=404, headers=HEADERS, media_type="text/plain")
-    packed = "gzip" in request.headers.get("accept-encoding", "")
-    headers = {
-        **HEADERS,
-        "Cache-Control": "public, max-age=31536000, immutable",
-        "Vary": "Accept-Encoding",
-        **({"Content-Encoding": "gzip"} if packed else {}),
-    }
-    return Response(asset.packed if packed else asset.content, media_type=asset.content_type, headers=headers)
-
-
-__all__ = ["make_console"]
+    encodings = request.headers.get("accept-encoding", "")
+    return load_assets(STATIC).answer(request.path_params["name"], encodings, HEADERS)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from lockgate.server.config.registry import PAGES, Page
-from lockgate.server.config.schema import Node, children, entry_of
+from lockgate.server.config.schema import ROOT, Node, children, entry_of
 from lockgate.server.web.console.ask import Ask
 from lockgate.server.web.console.menu import entries, settings_url
 from lockgate.server.web.console.working import names_in
@@ -46,8 +46,6 @@ def _settings() -> tuple[Found, ...]:
 
 
 def _node_of(page: Page) -> Node:
-    from lockgate.server.config.schema import ROOT
-
     node = ROOT
     for key in page.path.split("/"):
         node = children(node.model())[key]

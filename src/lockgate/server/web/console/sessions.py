@@ -5,10 +5,11 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from lockgate.server.web.console.ask import Ask, with_query
-from lockgate.server.web.console.menu import BASE
+from lockgate.server.web.console.menu import BASE, page_of_ours
 from lockgate.server.web.console.rest import rest, segment
 
 PAGE_SIZE = 100
+URL = BASE + "sessions"
 SORTS = (
     ("user", "User"),
     ("realm", "Realm"),
@@ -59,6 +60,7 @@ async def show(ask: Ask) -> Response:
         following=with_query(ask.request, after=found["following"]) if found["following"] else "",
         first=with_query(ask.request, after="") if ask.query("after") else "",
         here_url=with_query(ask.request),
+        hostname=tree.gateway.hostname,
         may_end=ask.principal.may("sessions", "write"),
     )
 
@@ -83,7 +85,15 @@ async def end(ask: Ask) -> Response:
     ids = sent.get("session", [])
     if ids:
         await rest(ask, "POST", "sessions/end", body={"sessions": ids})
-    return ask.go(_back(sent.get("back", [""])[-1], BASE + "sessions"), "ended" if ids else "")
+    back = sent.get("back", [""])[-1]
+    return ask.go(back if page_of_ours(back, URL) else URL, "ended" if ids else "")
+
+
+async def extend(ask: Ask) -> Response:
+    """POST: gives a session its length anew."""
+    session = segment(await ask.text("session"))
+    await rest(ask, "POST", f"sessions/{session}/extend", body={})
+    return ask.go(f"{URL}/{session}", "extended")
 
 
 async def show_browsers(ask: Ask) -> Response:
@@ -102,8 +112,3 @@ async def end_browser(ask: Ask) -> Response:
     """POST: signs a browser out."""
     await rest(ask, "DELETE", f"web-sessions/{segment(await ask.text('session'))}")
     return ask.go(BASE + "browsers", "ended")
-
-
-def _back(url: str, otherwise: str) -> str:
-    """A page of ours to go back to."""
-    return url if url.startswith(otherwise) and "\\" not in url and url.isprintable() else otherwise

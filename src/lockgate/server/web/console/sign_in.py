@@ -26,7 +26,7 @@ from lockgate.server.web import sessions as web_sessions
 from lockgate.server.web import signing_in
 from lockgate.server.web.access import GuardedRoute, from_our_pages
 from lockgate.server.web.console.ask import HEADERS, THEME_COOKIE, THEMES, Console
-from lockgate.server.web.console.menu import BASE
+from lockgate.server.web.console.menu import BASE, page_of_ours
 from lockgate.server.web.forms.prompts import Labels, PromptForm, answer_of, form_of
 from lockgate.server.web.peer import Peer
 from lockgate.server.web.principal import PUBLIC, NotAllowedError
@@ -161,6 +161,17 @@ class ConsoleSignIn:
             request, "sign_in.html", status, form=form, csrf=form_token(entry.csrf), action=_action(request)
         )
 
+    def not_allowed(self, request: Request, error: NotAllowedError) -> Response:
+        """A page for somebody who is signed in and may not, without a menu."""
+        return self._page(
+            request,
+            "message.html",
+            error.status,
+            text=f"{error.problem.summary} {error.problem.fix}",
+            code=error.problem.code,
+            again=BASE,
+        )
+
     def _refuse(self, request: Request, step: Refused | SignedIn) -> Response:
         refused = step if isinstance(step, Refused) else Refused("sign-in-failed", "Sign in again.")
         response = self._page(request, "message.html", 403, text=refused.text, code=refused.code)
@@ -215,8 +226,7 @@ def _request_of(request: Request, certificate: Any) -> SignInRequest:
 def _way_back(request: Request) -> str:
     """Where the browser goes after signing in: a page of ours, whatever the address says."""
     to = request.query_params.get("to", "")
-    plain = to.startswith(BASE) and "\\" not in to and not to.startswith(SIGN_IN) and to.isprintable()
-    return to if plain else BASE
+    return to if page_of_ours(to) and not to.startswith(SIGN_IN) else BASE
 
 
 def _action(request: Request, *, again: bool = False) -> str:
@@ -224,22 +234,8 @@ def _action(request: Request, *, again: bool = False) -> str:
     return f"{quote(path)}?again=1" if again else quote(path)
 
 
-async def not_allowed(console: Console, request: Request, error: NotAllowedError) -> Response:
-    """A page for somebody who is signed in and may not, without a menu."""
-    sign_in = ConsoleSignIn(console)
-    return sign_in._page(
-        request,
-        "message.html",
-        error.status,
-        text=f"{error.problem.summary} {error.problem.fix}",
-        code=error.problem.code,
-        again=BASE,
-    )
-
-
-def routes(console: Console) -> list[BaseRoute]:
+def routes(sign_in: ConsoleSignIn) -> list[BaseRoute]:
     """The console's own sign-in."""
-    sign_in = ConsoleSignIn(console)
     return [
         GuardedRoute(SIGN_IN, sign_in.show, needs=PUBLIC, body=0),
         GuardedRoute(SIGN_IN, sign_in.answer, needs=PUBLIC, methods=("POST",), body=FORM_BODY),
@@ -247,9 +243,8 @@ def routes(console: Console) -> list[BaseRoute]:
     ]
 
 
-def other_routes(console: Console) -> list[BaseRoute]:
+def other_routes(sign_in: ConsoleSignIn) -> list[BaseRoute]:
     """Sign-in at whatever URL a policy of administrators names; the last of all routes."""
-    sign_in = ConsoleSignIn(console)
     return [
         GuardedRoute("/{path:path}", sign_in.elsewhere, needs=PUBLIC, methods=("GET", "POST"), body=FORM_BODY)
     ]

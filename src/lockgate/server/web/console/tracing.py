@@ -36,5 +36,6 @@ async def show(ask: Ask) -> Response:
         problem=problem,
         status=status,
         protocols=PROTOCOLS,
+        revision=ask.services.config.number,
         servers=[each.name for each in ask.services.in_force.tree.auth_servers],
     )

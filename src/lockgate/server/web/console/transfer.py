@@ -13,7 +13,6 @@ from lockgate.server.config.registry import AREAS
 from lockgate.server.web.console.ask import Ask, file
 from lockgate.server.web.console.menu import BASE
 from lockgate.server.web.console.rest import call, rest, segment
-from lockgate.server.web.console.working import names_in
 from lockgate.server.web.forms import labels
 from lockgate.server.web.problems import status_of
 
@@ -80,14 +79,10 @@ async def show_push(
     ask: Ask, results: Any = None, problem: Problem | None = None, status: int = 200
 ) -> Response:
     """GET: targets and parts."""
-    targets = [
-        {"name": each.name, "url": each.url, "description": each.description}
-        for each in ask.services.config.tree.push_targets
-    ]
     return await ask.page(
         "push.html",
         "push",
-        targets=targets,
+        targets=ask.services.config.tree.push_targets,
         parts=_parts(ask),
         results=results,
         problem=problem,
@@ -115,14 +110,11 @@ async def push(ask: Ask) -> Response:
 
 async def show_installers(ask: Ask) -> Response:
     """GET: component sets and their files."""
-    data = ask.services.config.data
-    sets = [each for each in data.get("component_sets", []) if isinstance(each, dict)]
     return await ask.page(
         "installers.html",
         "installers",
-        sets=sets,
+        sets=ask.services.config.tree.component_sets,
         hostname=ask.services.in_force.tree.gateway.hostname,
-        names=names_in(data, "component_sets"),
     )
 
 

@@ -12,14 +12,14 @@ from lockgate.server.web.console.rest import PREFIX, rest, segment
 async def show(ask: Ask) -> Response:
     """GET: a list; each is a download, never a page."""
     found = (await rest(ask, "GET", "uploads"))["uploads"]
-    text = ask.query("q").strip().casefold()[:100]
+    text = ask.query("q").strip()[:100]
     fields = ("user", "host_name", "name")
-    wanted = [each for each in found if not text or any(text in str(each[key]).casefold() for key in fields)]
+    wanted = [each for each in found if any(text.casefold() in str(each[key]).casefold() for key in fields)]
     return await ask.page(
         "uploads.html",
         "uploaded-logs",
         uploads=[{**each, "url": f"{PREFIX}uploads/{segment(each['id'])}/content"} for each in wanted],
-        text=ask.query("q").strip()[:100],
+        text=text,
         size=sum(each["size"] for each in found),
         may_delete=ask.principal.may("system", "write"),
     )

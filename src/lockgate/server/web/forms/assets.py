@@ -1,6 +1,6 @@
 """Style sheets, scripts and pictures: read once, served by names that change with what they hold.
 
-Only what is in the folder `static` at start can be served; no name in a request becomes a path.
+Only what is in their folders at start can be served; no name in a request becomes a path.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from markupsafe import Markup
+from starlette.responses import Response
 
 _KINDS = {
     "css": "text/css; charset=utf-8",
@@ -37,15 +38,30 @@ class Assets:
     urls: Mapping[str, str]
     by_name: Mapping[str, Asset]
 
+    def answer(self, name: str, encodings: str, headers: Mapping[str, str]) -> Response:
+        """A file, kept for ever by browsers. encodings: those that the browser accepts. headers: of every answer."""
+        asset = self.by_name.get(name)
+        if asset is None:
+            return Response("Not found.\n", status_code=404, headers=headers, media_type="text/plain")
+        packed = "gzip" in encodings
+        kept = {
+            **headers,
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "Vary": "Accept-Encoding",
+            **({"Content-Encoding": "gzip"} if packed else {}),
+        }
+        return Response(
+            asset.packed if packed else asset.content, media_type=asset.content_type, headers=kept
+        )
+
 
 @functools.cache
-def load_assets(base: str) -> Assets:
-    """The files of `static` and `static/vendor`, for URLs below `base`, which ends with a slash."""
+def load_assets(base: str, folders: tuple[str, ...] = ("static", "static/vendor")) -> Assets:
+    """The files of these folders of `web`, for URLs below `base`, which ends with a slash."""
     urls: dict[str, str] = {}
     by_name: dict[str, Asset] = {}
-    static = resources.files("lockgate.server.web").joinpath("static")
-    for folder in (static, static.joinpath("vendor")):
-        for entry in folder.iterdir():
+    for folder in folders:
+        for entry in resources.files("lockgate.server.web").joinpath(folder).iterdir():
             stem, _, ending = entry.name.rpartition(".")
             if ending not in _KINDS or not entry.is_file():
                 continue

@@ -29,6 +29,7 @@ def make_environment(packages: Sequence[str], assets: Assets) -> Environment:
     environment.filters.update(
         moment=when.moment,
         iso=when.iso,
+        utc=when.utc,
         duration=when.duration,
         short=when.short,
         size=when.size,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import re
 import typing
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -95,12 +94,6 @@ class Field:
 def fields_of(model: type[BaseModel]) -> tuple[Field, ...]:
     """The fields of a section, in the order of its model."""
     return tuple(field_of(key, node, model.__name__) for key, node in children(model).items())
-
-
-def chosen(fields: Iterable[Field], keys: Iterable[str]) -> tuple[Field, ...]:
-    """The fields of these keys, in the order of the keys."""
-    by_key = {field.key: field for field in fields}
-    return tuple(by_key[key] for key in keys)
 
 
 def field_of(key: str, node: Node, section: str = "") -> Field:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lockgate.server.config.changes import KEPT
 from lockgate.server.config.findings import Finding
 from lockgate.server.config.schema import plain_default
-from lockgate.server.web.forms.fields import Field, fields_of
+from lockgate.server.web.forms.fields import Field
 from lockgate.server.web.forms.when import duration
 
 MAX_ROWS = 500  # of one list on a page
@@ -76,9 +75,7 @@ class Filling:
         value = section[each.key] if each.key in section else default_of(each)
         errors = tuple(self.errors.get(here, ()))
         match each.kind:
-            case "section":
-                return Filled(each, name, None, errors, self.fill(each.fields, value, name, here))
-            case "applies":
+            case "section" | "applies":
                 return Filled(each, name, None, errors, self.fill(each.fields, value, name, here))
             case "union":
                 kind = value.get("kind", "") if isinstance(value, dict) else ""
@@ -170,11 +167,6 @@ def _empty(each: Field) -> Any:
             return ""
 
 
-def blank_row(each: Field) -> dict[str, Any]:
-    """A new entry of a list without names."""
-    return blank(each.fields)
-
-
 def _without_kind(fields: tuple[Field, ...]) -> tuple[Field, ...]:
     return tuple(each for each in fields if each.key != "kind")
 
@@ -197,6 +189,3 @@ def place_errors(
         text = finding.wrong + (f"; allowed: {finding.allowed}" if finding.allowed else "")
         inside.setdefault(tuple(below), []).append(text)
     return inside, elsewhere
-
-
-__all__ = ["KEPT", "Filled", "Filling", "blank", "blank_row", "default_of", "fields_of", "place_errors"]

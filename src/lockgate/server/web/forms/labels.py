@@ -10,35 +10,14 @@ UNITS = {
     "kib": "KiB",
     "kbit": "kbit/s",
     "megabytes": "MB",
-    "max_megabytes": "MB",
 }
 
-_WRITTEN = (
-    *(
-        "ESP",
-        "TLS",
-        "SSL",
-        "MTU",
-        "DNS",
-        "CA",
-        "PAC",
-        "URL",
-        "URLs",
-        "UI",
-        "VPN",
-        "IP",
-        "IPv4",
-        "IPv6",
-        "FIPS",
-        "PIN",
-    ),
-    *("SSID", "GUID", "ID", "HMAC", "EAP", "FIDO2", "TUN", "UDP", "TCP"),
-)
-_ACRONYMS = {word.lower(): word for word in _WRITTEN}
-_ACRONYMS |= {"argon2": "Argon2", "cas": "CAs"}
+_WRITTEN = """
+ESP TLS SSL MTU DNS CA PAC URL URLs UI VPN IP IPv4 IPv6 FIPS PIN SSID GUID ID HMAC EAP FIDO2 TUN UDP TCP Argon2 CAs
+"""
+_ACRONYMS = {word.lower(): word for word in _WRITTEN.split()}
 
 _NAMES = {
-    "AppliesTo.roles": "Roles",
     "ClientProxy.server": "Server",
     "Metrics.sources": "Networks",
     "MachineSettings.always_on": "Always-on client",
@@ -48,7 +27,6 @@ _NAMES = {
     "MachineSettings.embedded_browser_auth": "Embedded browser for authentication",
     "MachineSettings.embedded_browser_captive_portal": "Embedded browser for captive portals",
     "MachineSettings.fido2": "FIDO2 U2F for SAML",
-    "MachineSettings.fips_mode": "FIPS mode",
     "MachineSettings.prevent_caching_pin": "Prevent caching the PIN",
     "MachineSettings.splashscreen_display": "Display the splash screen",
     "MachineSettings.vpn_only_access": "VPN-only access",
@@ -73,8 +51,6 @@ _NAMES = {
     "SyslogTarget.events": "Events log",
     "SyslogTarget.user_access": "User access log",
     "SyslogTarget.admin_access": "Admin access log",
-    "action": "Action",
-    "actions": "Actions",
     "admin_listen": "Administrators' listener",
     "admin_realms": "Administrator realms",
     "applies": "Policy applies to",
@@ -82,33 +58,25 @@ _NAMES = {
     "directory": "Directory server",
     "down_kbit": "To the client",
     "up_kbit": "From the client",
-    "esp": "ESP",
-    "failures_per_address": "Failures per address",
     "guid": "Identity",
     "idle_seconds": "Idle time-out",
     "heartbeat_timeout_seconds": "Heartbeat time-out",
     "length_seconds": "Max. session length",
-    "reminder_seconds": "Reminder",
+    "allow_extension": "Allow users to extend their sessions",
     "hostname": "Host name",
     "keep_megabytes": "Keep at most",
     "keep_total_megabytes": "Room for all uploads",
     "max_megabytes": "Largest upload",
     "keep_days": "Keep for",
     "decisions_days": "Keep decisions for",
-    "mtu": "MTU",
-    "otherwise": "Otherwise",
     "pools": "Address pools",
     "server": "Authentication server",
     "stop": "Stop processing rules",
     "upload_logs": "Enable Upload Logs",
     "user_connection": "Allow user connections",
-    "values": "Values",
     "vpn_tunneling": "VPN Tunneling",
-    "web": "Web",
     "when_several": "When several roles are assigned",
     "allow_save": "Allow saving logon information",
-    "kind": "Kind",
-    "rules": "Rules",
 }
 
 _HEADINGS = {
@@ -120,7 +88,6 @@ _HEADINGS = {
     "guard": "Protection against guessing",
     "argon2": "Password hashes (Argon2id)",
     "session": "Session options",
-    "applies": "Policy applies to",
 }
 
 _KINDS = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from lockgate.server.config.changes import KEPT
 from lockgate.server.web.forms.fields import Field
-from lockgate.server.web.forms.filling import MAX_ROWS, blank, blank_row, default_of
+from lockgate.server.web.forms.filling import MAX_ROWS, blank, default_of
 
 Sent = Mapping[str, Sequence[str]]
 """Names of fields → everything that was sent under that name, in order."""
@@ -98,7 +98,7 @@ def _rows(each: Field, sent: Sent, name: str, current: Any) -> Any:
     count = min(int(text), MAX_ROWS) if re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) else 0
     entries = current if isinstance(current, list) else []
     return [
-        read(each.fields, sent, entries[at] if at < len(entries) else blank_row(each), f"{name}.{at}")
+        read(each.fields, sent, entries[at] if at < len(entries) else blank(each.fields), f"{name}.{at}")
         for at in range(count)
     ]
 
@@ -125,7 +125,7 @@ def rearrange(
     match each.kind, action:
         case "rows", "add":
             if len(entries) < min(each.longest or MAX_ROWS, MAX_ROWS):
-                entries.append(blank_row(each))
+                entries.append(blank(each.fields))
             where = f"{where}.{len(entries) - 1}.{each.fields[0].key}"
         case "rows", "remove" if row is not None and row < len(entries):
             del entries[row]

@@ -14,6 +14,11 @@ def moment(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def utc(seconds: float) -> str:
+    """The same to the minute, for those who may not expect it: "2026-11-28 16:40 UTC"."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 def iso(seconds: float) -> str:
     """The same for the attribute `datetime`."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

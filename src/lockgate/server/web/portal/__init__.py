@@ -1,11 +1,11 @@
 """The user portal, on the gateway's listener: sign-in, home, password, sign-out, and what clients upload.
 
 `routes`    which URL does what; the rest is called from there
-`prompts`   a prompt of a sign-in conversation as a form, and the form as its answer
+`requests`  what a browser sent, and to which address
 `sign_in`   runs conversations, one form after the other
 `home`      what somebody who is signed in sees and can do
 `pages`     templates of ours, and custom ones; headers that go with them
-`files`     style sheet and script, from a table made at start
+`assets/`   style sheet and script, served as those of the console are (`forms.assets`)
 
 No page holds a value that was not escaped; nothing works without the anti-forgery token of its session.
 """

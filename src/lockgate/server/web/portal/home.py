@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from lockgate.model.problem import ProblemError
-from lockgate.model.prompt import NewPassword
+from lockgate.model.prompt import NewPassword, Refused
 from lockgate.model.session import EndCause, Session
 from lockgate.protocol.errors import UsageError
 from lockgate.protocol.launch_url import MAX_NAME, LaunchUrl, format_launch_url
@@ -22,7 +22,7 @@ from lockgate.server.config import defaults
 from lockgate.server.in_force import InForce
 from lockgate.server.installer_configuration import file_name, installer_configuration
 from lockgate.server.launch_handles import LaunchHandles
-from lockgate.server.sessions import Sessions
+from lockgate.server.sessions import OVER, Sessions
 from lockgate.server.store.interface import WebSessionRecord
 from lockgate.server.store.interface import WebSessions as WebSessionRecords
 from lockgate.server.web import sessions as web_sessions
@@ -34,13 +34,24 @@ from lockgate.server.web.sessions import LiveWebSession, WebSessions
 
 MAX_LAUNCHED = 10_000  # sessions remembered to have launched the client by itself
 
-_DONE = {"password": "Your password was changed. Your other sessions have ended."}  # a sentence
+# What a form has done, in sentences.
+_DONE = {
+    "password": "Your password was changed. Your other sessions have ended.",
+    "extended": "Your session was extended. The Lockgate client knows at once; another one may show the former "
+    "time until it connects again.",
+}
+_NOT_DONE = {
+    "not-extended": "Your session was not extended: it has ended, or it may not be extended any more."
+}
+
+ExtendTunnel = Callable[..., Awaitable[Session | Refused]]
+"""`web.extend.extend_tunnel` of the services."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One session in the list. `end` is how its End button names it, empty for this browser's own. `ends_soon`:
-    its roles want its user reminded by now."""
+    """One session in the list. `end` is how its End button names it, empty for this browser's own. `extend`: the
+    same of its Extend button, empty where there is none. `ends_soon`: its roles want its user reminded by now."""
 
     device: str
     kind: str
@@ -49,6 +60,7 @@ class Row:
     expires: float
     inner: str = ""
     end: str = ""
+    extend: str = ""
     ends_soon: bool = False
 
 
@@ -68,11 +80,13 @@ class HomePages:
         records: WebSessionRecords,
         launches: LaunchHandles | None,
         end_tunnel: Callable[[int, EndCause], Awaitable[object]] | None,
+        extend_tunnel: ExtendTunnel | None,
         clock: Callable[[], float],
     ) -> None:
         self._pages, self._entrance, self._in_force = pages, entrance, in_force
         self._sign_ins, self._sessions, self._web, self._records = sign_ins, sessions, web, records
         self._launches, self._end_tunnel, self._clock = launches, end_tunnel, clock
+        self._extend_tunnel = extend_tunnel
         self._launched: OrderedDict[str, None] = OrderedDict()
 
     # -- pages -------------------------------------------------------------------------------------
@@ -82,14 +96,16 @@ class HomePages:
         record, rights = live.record, self._in_force.rights(live.roles).effective
         may_start = rights.vpn and rights.ui.show_client and self._launches is not None
         url = url_of(request, path)
-        rows = await self._rows(record) if rights.ui.show_sessions else []
+        rows = await self._rows(live) if rights.ui.show_sessions else []
+        done = request.query_params.get("done", "")
         return self._pages.page(
             "home",
             **self._shell(record, path),
             title=rights.ui.title or "Home",
             heading=rights.ui.title or f"Hello, {record.user}",
             greeting=rights.ui.greeting,
-            notice=_DONE.get(request.query_params.get("done", ""), ""),
+            notice=_DONE.get(done, ""),
+            complaint=_NOT_DONE.get(done, ""),
             show_client=may_start and url is not None,
             auto_launch=may_start and rights.vpn_options.auto_launch and self._first_time(record.id),
             server=str(url or ""),
@@ -102,8 +118,10 @@ class HomePages:
             source=client_of(request).source,
             started=record.started,
             expires=record.expires,
+            extend_own=f"web:{record.id}" if self._may_extend(live.roles) else "",
             ends_soon=self._ends_soon(live.roles, record.expires),
             others_end_soon=any(row.ends_soon and row.end for row in rows),
+            others_extend=any(row.extend and row.end for row in rows),
         )
 
     async def start(self, request: Request, live: LiveWebSession, _: str) -> Response:
@@ -153,6 +171,26 @@ class HomePages:
             if other is not None and other.audience == AUDIENCE and _same_user(other, live.record):
                 await self._web.end(other.id, web_sessions.SIGNED_OUT)
         return RedirectResponse(home, 303, headers=headers())
+
+    async def extend_session(self, request: Request, live: LiveWebSession, home: str) -> Response:
+        """Extends one of the user's own sessions, a tunnel's or a browser's."""
+        form = await read_form(request)
+        if form is None:
+            return self._denied(400, "form-not-ours")
+        kind, _, number = form.get("session", "").partition(":")
+        source = client_of(request).source
+        result: Session | WebSessionRecord | Refused = OVER
+        if kind == "tunnel" and number.isdecimal() and len(number) < 20 and self._extend_tunnel is not None:
+            session = await self._sessions.find(int(number))
+            if session is not None and _same_user(session, live.record):
+                result = await self._extend_tunnel(session.id, source=source)
+        elif kind == "web":
+            roles = live.roles if number == live.id else None
+            other = await self._records.find(number)
+            if other is not None and _same_user(other, live.record):
+                result = await self._web.extend(other.id, source=source, roles=roles)
+        done = "not-extended" if isinstance(result, Refused) else "extended"
+        return RedirectResponse(f"{home}?done={done}", 303, headers=headers())
 
     async def password(self, request: Request, live: LiveWebSession, home: str) -> Response:
         """The form to change the password."""
@@ -217,12 +255,25 @@ class HomePages:
             self._launched.popitem(last=False)
         return True
 
-    async def _rows(self, record: WebSessionRecord) -> list[Row]:
+    async def _rows(self, live: LiveWebSession) -> list[Row]:
+        record = live.record
         tunnels = await self._sessions.live(record.user, record.server)
         browsers = await self._records.live(AUDIENCE, record.user, record.server)
-        rows = [(_tunnel_row(each), each.roles) for each in tunnels]
-        rows += [(_browser_row(each, own=each.id == record.id), each.roles) for each in browsers]
+        ends = {each.id: each.expires for each in browsers}
+        rows = []
+        for tunnel in tunnels:
+            row = _tunnel_row(tunnel, extend=self._sessions.may_extend(tunnel))
+            # It ends with the browser that started it.
+            expires = min(row.expires, ends.get(tunnel.parent or "", row.expires))
+            rows.append((replace(row, expires=expires), tunnel.roles))
+        for browser in browsers:
+            own = browser.id == record.id
+            roles = live.roles if own else self._web.roles_of(browser)
+            rows.append((_browser_row(browser, own=own, extend=self._may_extend(roles)), browser.roles))
         return [replace(row, ends_soon=self._ends_soon(roles, row.expires)) for row, roles in rows]
+
+    def _may_extend(self, roles: tuple[str, ...]) -> bool:
+        return self._in_force.rights(roles).effective.session.allow_extension
 
     def _ends_soon(self, roles: tuple[str, ...], expires: float) -> bool:
         before = self._in_force.rights(roles).effective.session.reminder_seconds
@@ -233,7 +284,7 @@ def _same_user(session: Session | WebSessionRecord, record: WebSessionRecord) ->
     return (session.server, session.user) == (record.server, record.user)
 
 
-def _tunnel_row(session: Session) -> Row:
+def _tunnel_row(session: Session, *, extend: bool) -> Row:
     addresses = [str(each) for each in (session.address4, session.address6) if each is not None]
     client = session.client
     return Row(
@@ -244,10 +295,11 @@ def _tunnel_row(session: Session) -> Row:
         expires=session.expires,
         inner=", ".join(addresses),
         end=f"tunnel:{session.id}",
+        extend=f"tunnel:{session.id}" if extend else "",
     )
 
 
-def _browser_row(record: WebSessionRecord, *, own: bool) -> Row:
+def _browser_row(record: WebSessionRecord, *, own: bool, extend: bool) -> Row:
     return Row(
         device=_browser(record.user_agent),
         kind="Browser",
@@ -255,6 +307,7 @@ def _browser_row(record: WebSessionRecord, *, own: bool) -> Row:
         started=record.started,
         expires=record.expires,
         end="" if own else f"web:{record.id}",
+        extend=f"web:{record.id}" if extend else "",
     )
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jinja2
 from starlette.responses import HTMLResponse, Response
 
 from lockgate.server.config.tree.authentication import SignInPage
 from lockgate.server.page_template import Template
 from lockgate.server.sign_in_pages import PageArchive, PageArchives
+from lockgate.server.web.forms.assets import Assets
+from lockgate.server.web.forms.environment import make_environment
 from lockgate.server.web.forms.prompts import PromptForm
-from lockgate.server.web.portal.files import Files
+from lockgate.server.web.forms.when import utc
 
 ARCHIVES = "/portal/pages/"
 """Where the files of custom pages are, below the SHA-256 of their archive."""
@@ -30,47 +30,24 @@ CUSTOM_POLICY = (
 FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 """For a file of theirs that is looked at by itself, such as an SVG picture."""
 
-_PRIVATE = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-}
-
 
 def headers(policy: str = POLICY) -> dict[str, str]:
     """Of a page; the listener adds what holds for everything."""
-    return {**_PRIVATE, "Content-Security-Policy": policy}
-
-
-def _iso(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def _utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    return {"Referrer-Policy": "same-origin", "Content-Security-Policy": policy}
 
 
 class Pages:
     """Renders. One per application; templates are compiled once."""
 
-    def __init__(self, files: Files, archives: PageArchives, product: Callable[[], str]) -> None:
+    def __init__(self, assets: Assets, archives: PageArchives, product: Callable[[], str]) -> None:
         """product: what this gateway is called."""
-        self._files, self._archives, self._product = files, archives, product
-        self._templates = jinja2.Environment(
-            loader=jinja2.PackageLoader(__package__, "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            auto_reload=False,
-            trim_blocks=True,
-        )
-        self._templates.filters |= {"iso": _iso, "utc": _utc}
+        self._archives, self._product = archives, product
+        self._templates = make_environment(["lockgate.server.web.portal"], assets)
 
     def page(self, name: str, *, status: int = 200, layout: str = "signed-in", **values: Any) -> Response:
         """One of our own templates."""
         text = self._templates.get_template(f"{name}.html").render(
-            files=self._files.urls, product=self._product(), layout=layout, **values
+            product=self._product(), layout=layout, **values
         )
         return HTMLResponse(text, status, headers=headers())
 
@@ -175,7 +152,7 @@ def _values(form: PromptForm) -> dict[str, object]:
                     {
                         "value": option.value,
                         "name": " ".join([option.label, option.detail]).strip()
-                        + ("" if option.time is None else f" {_utc(option.time)}"),
+                        + ("" if option.time is None else f" {utc(option.time)}"),
                     }
                     for option in field.options
                 ]

@@ -7,6 +7,7 @@ in. Everything else of the portal is below /portal/, which no policy takes from 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,7 +22,8 @@ from lockgate.server.auth.certificates import Authorities
 from lockgate.server.client_uploads import ClientUploads
 from lockgate.server.sign_in_pages import PageArchives
 from lockgate.server.web.access import GuardedRoute
-from lockgate.server.web.portal import files
+from lockgate.server.web.extend import extend_tunnel
+from lockgate.server.web.forms.assets import load_assets
 from lockgate.server.web.portal.home import HomePages
 from lockgate.server.web.portal.pages import ARCHIVES, Pages, headers
 from lockgate.server.web.portal.requests import MAX_FORM
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from lockgate.server.web.services import Services
 
 BASE = "/portal/"
+FILES = BASE + "files/"
 TUNNEL_COOKIE = "DSID"
 MAX_UPLOAD = 201 << 20  # bytes; what the configuration may allow, and some more
 
@@ -48,10 +51,10 @@ class Portal:
         assert services.sign_ins is not None, "the portal belongs to a running server"
         gateway = services.gateway
         archives = PageArchives(services.store.blobs)
-        self._files = files.load_files()
+        self._assets = load_assets(FILES, ("portal/assets",))
         self._web, self._tunnels = services.web_sessions, services.sessions
         self._in_force = services.in_force
-        self._pages = Pages(self._files, archives, self._product)
+        self._pages = Pages(self._assets, archives, self._product)
         self._entrance = SignInPages(
             self._pages,
             services.sign_ins,
@@ -69,6 +72,7 @@ class Portal:
             records=services.store.web_sessions,
             launches=services.launch_handles,
             end_tunnel=None if gateway is None else gateway.end,
+            extend_tunnel=None if gateway is None else partial(extend_tunnel, services),
             clock=services.clock,
         )
         self._uploads = ClientUploads(
@@ -143,11 +147,12 @@ class Portal:
         """All of them, in the order in which they are tried."""
         home = self._home
         return [
-            GuardedRoute(files.BASE + "{name}", self.file, needs=PUBLIC),
+            GuardedRoute(FILES + "{name}", self.file, needs=PUBLIC),
             GuardedRoute(ARCHIVES + "{archive}/{name:path}", self.archive_file, needs=PUBLIC),
             self._page("start", home.start, "POST"),
             self._page("configuration", home.configuration, "GET"),
             self._page("sessions/end", home.end_session, "POST"),
+            self._page("sessions/extend", home.extend_session, "POST"),
             self._page("password", home.password, "GET"),
             self._page("password", home.change_password, "POST"),
             self._page("sign-out", home.sign_out, "POST"),
@@ -166,11 +171,8 @@ class Portal:
 
     async def file(self, request: Request) -> Response:
         """Style sheet and script of ours."""
-        found = self._files.by_name.get(request.path_params["name"])
-        if found is None:
-            return PlainTextResponse("Not found.\n", 404, headers=headers())
-        kept = headers("default-src 'none'") | {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(found.content, headers=kept | {"Content-Type": found.content_type})
+        encodings = request.headers.get("accept-encoding", "")
+        return self._assets.answer(request.path_params["name"], encodings, headers("default-src 'none'"))
 
     async def archive_file(self, request: Request) -> Response:
         """A file of a custom sign-in page that is in use."""
