@@ -17,6 +17,7 @@ LOCKGATE = str(Path(sys.executable).with_name("lockgate"))
 COMMANDS = [
     ["server"], ["server", "init"], ["server", "run"], ["server", "status"], ["server", "sessions"],
     ["server", "disconnect"], ["user"], ["user", "add"], ["user", "passwd"], ["user", "disable"], ["user", "list"],
+    ["user", "record"], ["server", "peers"],
     ["config"], ["config", "check"],
 ]  # fmt: skip
 

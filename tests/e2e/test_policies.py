@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -194,6 +195,8 @@ def test_roles_reach_what_is_theirs_and_a_commit_cuts_one_flow_and_no_other(
     assert _replies(mine) == stopped
     followed = gateway.wait_event("followed", reason="policy-changed")
     assert followed["rules_sent"] == 1
+    enforced = _enforced(gateway, "policy-changed")
+    assert enforced["revision"] == _get_number(gateway)
 
     other.stop(signal.SIGINT)
     found = re.search(r"(\d+) packets transmitted, (\d+) received", other.log())
@@ -218,6 +221,18 @@ def test_a_lost_role_ends_its_session_and_no_other(
     ended = gateway.wait_event("session-end", user="alice", reason="policy-changed")
     assert ended["revision"] == _get_number(gateway)
     other.stop(signal.SIGINT)
+
+
+def _enforced(gateway: Gateway, cause: str) -> dict[str, Any]:
+    """The record of the audit that one session has lost what it lost, and when the edge said so."""
+    gateway.wait_event("access-enforced", reason=cause)
+    entries = gateway.rest("GET", "/logs/events", query={"limit": 100})["entries"]
+    found: dict[str, Any] = next(
+        each for each in entries if (each["event"], each["reason"]) == ("access-enforced", cause)
+    )
+    assert found["outcome"] == "ok"
+    assert re.fullmatch(r"1 session; the last after \d+ ms", found["text"])
+    return found
 
 
 def alice_address(client: OpenConnect) -> str:
@@ -248,6 +263,7 @@ def test_a_disabled_user_is_cut_off(lab: Lab, gateway: Gateway, connect: Connect
     client.program.wait(deadline=20)
     assert "The account was disabled" in client.log()
     assert _replies(flow) == count
+    _enforced(gateway, "user-disabled")
     gateway.user("enable", "carol")
     flow.stop(signal.SIGINT)
 
@@ -354,6 +370,54 @@ def test_why_and_what_if(gateway: Gateway, connect: Connect) -> None:
     assert any("Staff" in change["text"] for change in person["loses"])
     assert any("Guests" in change["text"] for change in person["gains"])
     gateway.config("discard", draft["draft"])
+
+
+def _code(text: str) -> str:
+    """The support code that openconnect has printed last."""
+    found = re.findall(r"Support code: ([0-9A-Z]{4}-[0-9A-Z]{4})", text)
+    assert found, text
+    return str(found[-1])
+
+
+def _by_code(gateway: Gateway, code: str) -> dict[str, Any]:
+    line = [LOCKGATE, "explain", "--dir", str(gateway.directory), "--code", code, "--json"]
+    done = gateway.host.run(line, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_code_of_a_refusal_leads_the_help_desk_to_the_rule(gateway: Gateway, connect: Connect) -> None:
+    client = connect(gateway, user="alice").wait_configured()
+    board = _realm("Company", _rule("nobody", "Staff", kind="group", values=["Board"]))
+    _commit(gateway, realms=[board, *REALMS[1:]])
+    revision = gateway.rest("GET", "/status")["revision"]
+    gateway.wait_event("session-end", user="alice", reason="policy-changed")
+    client.program.wait_log("Support code: ")
+    ended = _by_code(gateway, _code(client.log()))
+    assert (ended["kind"], ended["user"], ended["revision"]) == ("end", "alice", revision)
+    assert "realms/Company/rules/nobody" in [reason["path"] for reason in ended["reasons"]]
+
+    refused = connect(gateway, user="alice")
+    refused.wait_refused()
+    assert "Your account has no role here." in refused.log()
+    code = _code(refused.log())
+    found = _by_code(gateway, code.lower().replace("-", ""))
+    assert (found["code"], found["kind"], found["realm"]) == (code, "sign-in", "Company")
+    assert "realms/Company/rules/nobody" in [reason["path"] for reason in found["reasons"]]
+    text = gateway.host.run(
+        [LOCKGATE, "explain", "--dir", str(gateway.directory), "--code", code], check=False
+    ).stdout
+    again = re.search(r"^Ask the same of now: lockgate (.*)$", text, re.MULTILINE)
+    assert again, text
+    assert gateway.host.run([LOCKGATE, *shlex.split(again[1])], check=False).returncode == 1
+    wrong = connect(gateway, user="alice", password="wrong", input="wrong\nwrong\nwrong\n")
+    wrong.wait_refused()
+    attempt = _by_code(gateway, _code(wrong.log()))
+    assert attempt["reasons"][-1]["text"] == "the password is wrong"
+    line = [LOCKGATE, "explain", "--dir", str(gateway.directory), "--code", "0000-0000"]
+    unknown = gateway.host.run(line, check=False)
+    assert unknown.returncode == 2
+    assert "30 days" in unknown.stderr
 
 
 def test_the_password_has_to_be_changed_first(gateway: Gateway, connect: Connect) -> None:

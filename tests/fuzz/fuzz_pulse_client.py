@@ -26,6 +26,7 @@ FRAMES = [
     *((0xA4C, kind) for kind in (0x01, 0x8F, 0x93, 0x96, 0x04, 0x05, 0x88, 0x89)),
     (0xFF000A4C, 0x93),
     (0, 0),
+    (0xA4C, 0x4C01),
 ]
 COMMANDS: list[Callable[[ClientConversation], object]] = [
     lambda c: c.start(),
@@ -113,6 +114,7 @@ def one_input(data: bytes) -> None:
             return
         for event in produced:
             assert len(repr(event)) < 10 * MAX_FRAME
+            assert not isinstance(event, events.EndMoved) or 0 < event.remaining < 1 << 32
             questions += isinstance(event, tuple(ANSWERS)) and not isinstance(event, events.EspOffered)
         assert len(produced) <= 2
         assert questions <= 2 * MAX_CHALLENGES  # twice: a notice may come with each

@@ -37,6 +37,7 @@ COMMANDS = {
     "end_configuration": 15,
     "nudge_esp": 16,
     "fatal": 17,
+    "tell_remaining": 18,
 }
 
 PROXY_ANSWERS = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +21,10 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> OwnClient:
-    return OwnClient(cast(Host, SimpleNamespace(directory=tmp_path)), "c")
+def client() -> Iterator[OwnClient]:
+    # A socket's path has 107 bytes at most (unix(7)); folders of the runner may be longer than that.
+    with tempfile.TemporaryDirectory(prefix="lg-", dir="/tmp") as folder:
+        yield OwnClient(cast(Host, SimpleNamespace(directory=Path(folder))), "c")
 
 
 @pytest.fixture

@@ -79,13 +79,13 @@ NEXT_KEYS = ("EspOffered", [do("answer_esp", NEXT_CLIENT_SPI, NEXT_CLIENT_SECRET
 SCENARIOS = [
     OwnScenario(
         "extensions",
-        "every extension: capabilities, session key, AES-GCM, both IP versions, proxy, enforcement",
+        "every extension: capabilities, session key, AES-GCM, both IP versions, proxy, enforcement, another end",
         {**FACTS, "public_key": KEY.public_key().public_bytes_raw()},
         [
             ("ClientReady", [scenarios.do("ask_credentials")]),
             ("CredentialsGiven", [scenarios.do("signed_in", COOKIE, 3600, 600)]),
             ("SignInAcknowledged", tunnel("every extension")),
-            ("EspReady", [scenarios.do("nudge_esp")]),
+            ("EspReady", [scenarios.do("tell_remaining", 7200), scenarios.do("nudge_esp")]),
         ],
         [PASSWORD, KEYS, ("Licence", [do("log_out")])],
     ),

@@ -48,6 +48,7 @@ KINDS = {
     (0xA4C, 0x8F): "end of configuration",
     (0xA4C, 0x93): "fatal error",
     (0xA4C, 0x96): "licence information",
+    (0xA4C, 0x4C01): "seconds to the end of the session",
 }
 _FRAME = re.compile(r"([0-9a-f]+)/([0-9a-f]+)\b")
 

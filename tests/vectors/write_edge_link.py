@@ -92,6 +92,7 @@ TO_EDGE += [
         link.CloseSession(1, link.Fatal(7, "Sitzung beendet, schöne Grüße – bis bald")),
         "text outside ASCII, longer than 31 bytes",
     ),
+    ("barrier", link.Barrier(U64), "what was sent before is to be in force"),
 ]
 
 TO_EDGE += [
@@ -159,6 +160,7 @@ FROM_EDGE: list[tuple[str, FromEdge, str]] = [
         ),
         "ready for IF-T",
     ),
+    ("barrier_passed", link.BarrierPassed(U64), "and is"),
     ("path_mtu", link.PathMtu(1, 1280), "a narrow path"),
     ("stats/none", link.Stats((), ()), "nothing happened"),
     ("stats", link.Stats((BUSY,), (("denied", 3), ("replayed", U64))), "one session, two counters"),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Version of this message set; both ends must name the same.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Largest record in bytes: a `hello` that lists 50,000 sessions.
 pub const MAX_RECORD: usize = 16 << 20;
 /// How long sessions outlive a silent control plane.
@@ -165,6 +165,9 @@ pub enum ToEdge {
     /// Ends a session at once. With `fatal` the client is told first (IF-T a4c/0x93:
     /// code and text).
     CloseSession { session: u64, fatal: Option<Fatal> },
+    /// Answered by `barrier_passed` with the same number once everything sent before is in force: the
+    /// thread that judges packets has applied it, and judges none by what was there earlier.
+    Barrier { number: u64 },
     /// Client edge only, as all that follow. Speaks TLS over a connected TCP socket, whose
     /// descriptor comes with this message, and asks for the IF-T upgrade. The service chooses
     /// `conn`, each number once in the life of an edge. Answered by `dialed` or `dial_failed`.
@@ -307,6 +310,8 @@ pub enum FromEdge {
     },
     /// The outbound or inbound key nears the end of its sequence numbers.
     RekeyWanted { session: u64 },
+    /// What was sent before that `barrier` is in force.
+    BarrierPassed { number: u64 },
     /// Client edge only: the gateway's certificate was accepted and it answered 101. Frames follow.
     Dialed(Box<Dialed>),
     /// Client edge only: the dial came to nothing; the connection is closed.

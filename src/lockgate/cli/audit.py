@@ -17,6 +17,7 @@ from lockgate.cli.gateway_option import dir_option, enter
 from lockgate.cli.output import Command, examples, json_option, print_json, print_table, warn
 from lockgate.cli.plain import plain
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.support_code import parse_support_code
 from lockgate.server.audit import Audit
 from lockgate.server.audit_export import FORMATS, Format, as_dict, lines
 from lockgate.server.store import open_store
@@ -40,6 +41,7 @@ def filters(command: F) -> F:
         click.option("--event", default="", help="Only this event, for example sign-in."),
         click.option("--failed", is_flag=True, help="Only what failed."),
         click.option("--text", default="", help="Only records with this text."),
+        click.option("--code", default="", help="Only records with this support code."),
         click.option(
             "--since", default="", metavar="TIME", help="From then on: 2026-02-28, 2026-02-28T13:00, 7d, 2h."
         ),
@@ -214,9 +216,22 @@ def _with_store(path: Path, work: Callable[[SqlStore], Awaitable[T]]) -> T:
 
 
 def _filter(
-    *, log: Log | None, user: str, source: str, event: str, failed: bool, text: str, since: str, until: str
+    *,
+    log: Log | None,
+    user: str,
+    source: str,
+    event: str,
+    failed: bool,
+    text: str,
+    code: str,
+    since: str,
+    until: str,
 ) -> AuditFilter:
+    read = parse_support_code(code) if code else ""
+    if read is None:
+        raise click.UsageError(f"{plain(code, 40)!r} is no support code such as K7QD-2XMR.")
     return AuditFilter(
+        code=read,
         log=log,
         user=user,
         source=source,

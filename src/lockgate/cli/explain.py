@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from lockgate.cli.gateway_option import dir_option
 from lockgate.cli.output import Command, examples, json_option, print_json, show_problem
-from lockgate.cli.rest import Rest
+from lockgate.cli.plain import plain
+from lockgate.cli.rest import Rest, part
+from lockgate.model.decision import KINDS
 from lockgate.model.problem import ProblemError
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -61,10 +65,14 @@ class _Span(click.ParamType):
         "lockgate explain --dir D --user alice --to 10.77.0.80:443",
         "lockgate explain --dir D --user alice --from 198.51.100.7 --to wiki.example.com:443 --json",
         "lockgate explain --dir D --user alice",
+        "lockgate explain --dir D --code K7QD-2XMR",
     ),
 )
 @dir_option
-@click.option("--user", required=True, help="Name of the user.")
+@click.option("--user", help="Name of the user.")
+@click.option(
+    "--code", help="Support code that somebody was refused with: shows the decision as it was recorded."
+)
 @click.option("--server", help="Auth server of the user, where several know the name.")
 @click.option("--device", help="Host name or user agent of one of the user's clients.")
 @click.option("--from", "source", metavar="ADDRESS", help="Judge a sign-in from there.")
@@ -81,7 +89,8 @@ class _Span(click.ParamType):
 def explain(
     ctx: click.Context,
     path: Path,
-    user: str,
+    user: str | None,
+    code: str | None,
     server: str | None,
     device: str | None,
     source: str | None,
@@ -92,8 +101,15 @@ def explain(
     """Say whether a user may sign in and reach something, and what decided: realm, rules, roles, policy.
 
     Judged are the roles of the user's newest session; without one, or with --from, those of a sign-in at
-    this moment. Exit status 0 is allowed, 1 denied, 2 a question that cannot be answered.
+    this moment. With --code nothing is judged: the decision is shown that was made then. Exit status 0 is
+    allowed, 1 denied, 2 a question that cannot be answered.
     """
+    if code is not None:
+        if any(each is not None for each in (user, server, device, source, target)):
+            raise click.UsageError("--code names one decision by itself; leave the other options out.")
+        _show_recorded(ctx, path, code, as_json)
+    if user is None:
+        raise click.UsageError("Give --user, or the support code of a refusal with --code.")
     query = {
         "user": user,
         "server": server,
@@ -112,11 +128,57 @@ def explain(
         print_json(answer)
     else:
         click.echo(f"{answer['question']}, revision {answer['revision']}")
-        for reason in answer["reasons"]:
-            mark = {True: "yes", False: "no", None: ""}[reason["ok"]]
-            where = f"  [{reason['path']}]" if reason["path"] else ""
-            click.echo(f"{mark:<4}{reason['text']}{where}")
+        _show_reasons(answer["reasons"])
     ctx.exit(0 if answer["allow"] else 1)
+
+
+def _show_reasons(reasons: list[dict[str, Any]]) -> None:
+    for reason in reasons:
+        mark = {True: "yes", False: "no", None: ""}[reason["ok"]]
+        where = f"  [{reason['path']}]" if reason["path"] else ""
+        click.echo(plain(f"{mark:<4}{reason['text']}{where}"))
+
+
+def _show_recorded(ctx: click.Context, path: Path, code: str, as_json: bool) -> NoReturn:
+    """The decision with that support code."""
+    try:
+        found = Rest(path).get(f"/decisions/{part(code)}")
+    except ProblemError as error:
+        show_problem(error.problem, as_json=as_json)
+        ctx.exit(2)
+    if as_json:
+        print_json(found)
+        ctx.exit(0 if found["allow"] else 1)
+    when = f"{datetime.fromtimestamp(found['time'], UTC):%Y-%m-%d %H:%M:%S} UTC"
+    verdict = "allowed" if found["allow"] else "denied"
+    click.echo(f"{found['code']}: {KINDS.get(found['kind'], found['kind'])}, {verdict} at {when}")
+    user = found["user"] or "nobody"
+    if found["kind"] == "attempt":
+        user += " (claimed; not signed in)"
+    rows = {
+        "User": user,
+        "From": found["source"],
+        "Device": ", ".join(filter(None, (found["device"], found["user_agent"]))),
+        "Realm": found["realm"],
+        "Roles": ", ".join(found["roles"]),
+        "Session": found["session"],
+        "Revision": found["revision"],
+    }
+    for name, value in rows.items():
+        if value not in (None, ""):
+            click.echo(plain(f"{name + ':':<10}{value}"))
+    _show_reasons(found["reasons"])
+    if found["again"]:
+        asked = found["again"]
+        names = {"user": "--user", "server": "--server", "source": "--from", "device": "--device"}
+        words = [word for key, option in names.items() if key in asked for word in (option, asked[key])]
+        if "target" in asked:
+            host = f"[{asked['target']}]" if ":" in asked["target"] else asked["target"]
+            words += ["--to", f"{host}:{asked['port']}" if "port" in asked else asked["target"]]
+            words += ["--protocol", asked["protocol"]]
+        command = shlex.join(["lockgate", "explain", "--dir", str(path), *words])
+        click.echo(plain(f"Ask the same of now: {command}"))
+    ctx.exit(0 if found["allow"] else 1)
 
 
 @click.command(

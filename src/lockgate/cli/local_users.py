@@ -20,7 +20,7 @@ from lockgate.protocol.secret import Secret
 from lockgate.server import control_client
 from lockgate.server.audit import Audit
 from lockgate.server.auth.names import MAX_LENGTH, canonical
-from lockgate.server.auth.passwords import MAX_PASSWORD_BYTES, hash_password, prepare
+from lockgate.server.auth.passwords import MAX_PASSWORD_BYTES, hash_password, unfit
 from lockgate.server.config.current import bring_up
 from lockgate.server.config.tree import Configuration
 from lockgate.server.datadir import DataDirectory
@@ -28,8 +28,6 @@ from lockgate.server.store import Store, open_store
 from lockgate.server.store.interface import LOCAL_SERVER
 
 T = TypeVar("T")
-
-SHORT_PASSWORD = 8  # characters; fewer are accepted with a warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +46,16 @@ class Accounts:
 
     def hash(self, password: Secret) -> str:
         return hash_password(self.tree.sign_in.argon2, password)
+
+    def doubts(self, password: Secret) -> list[str]:
+        """What is to be said about a password that users of the server could not choose themselves, said already."""
+        servers = {each.name: each.minimum_length for each in self.tree.auth_servers}
+        problem = unfit(password, servers.get(self.server, 0))
+        if problem is None:
+            return []
+        said = f"{problem.summary} {problem.fix}"
+        warn(said)
+        return [said]
 
     async def note(self, event: str, user: str) -> None:
         """One line in the audit about what this command did."""
@@ -147,8 +155,9 @@ def canonical_name(name: str) -> str:
     return user
 
 
-def read_password(user: str, from_stdin: bool) -> tuple[Secret, list[str]]:
-    """The new password, and what is to be said about it. Never from the command line: others see that."""
+def read_password(user: str, from_stdin: bool) -> Secret:
+    """The new password, which may be shorter than the server lets users choose. Never from the command line: others
+    see that."""
     if from_stdin:
         # One byte more than any allowed password and its line end.
         line = sys.stdin.buffer.readline(4 * MAX_PASSWORD_BYTES)
@@ -161,21 +170,7 @@ def read_password(user: str, from_stdin: bool) -> tuple[Secret, list[str]]:
         raise ProblemError(
             Problem("no-password", "There is no terminal to ask for the password.", "Use --password-stdin.")
         )
-    size = len(prepare(password))
-    if not 1 <= size <= MAX_PASSWORD_BYTES:
-        raise ProblemError(
-            Problem(
-                code="bad-password",
-                summary="The password is empty." if size == 0 else "The password is too long for clients.",
-                fix=f"Use 1 to {MAX_PASSWORD_BYTES} bytes.",
-            )
-        )
-    try:
-        characters = len(password.reveal_text())
-    except ValueError:
-        raise ProblemError(Problem("bad-password", "The password is not UTF-8.", "Use UTF-8 text.")) from None
-    if characters >= SHORT_PASSWORD:
-        return password, []
-    warning = f"the password is shorter than {SHORT_PASSWORD} characters"
-    warn(warning)
-    return password, [warning]
+    problem = unfit(password, 1)
+    if problem is not None:
+        raise ProblemError(problem)
+    return password

@@ -16,6 +16,7 @@ SERVER = LazyGroup(
         "sessions": Lazy("lockgate.cli.server:sessions", "List the sessions."),
         "extend": Lazy("lockgate.cli.server:extend", "Extend a session."),
         "disconnect": Lazy("lockgate.cli.server:disconnect", "End sessions."),
+        "peers": Lazy("lockgate.cli.user_record:peers", "List the gateways that records are exchanged with."),
     },
     help="Make and run a gateway.",
 )
@@ -30,6 +31,9 @@ USER = LazyGroup(
         "enable": Lazy("lockgate.cli.user:enable", "Let a disabled user sign in again."),
         "delete": Lazy("lockgate.cli.user:delete", "Delete a user; end the user's sessions."),
         "list": Lazy("lockgate.cli.user:list_users", "List all users."),
+        "record": Lazy(
+            "lockgate.cli.user_record:record", "Show or delete a user's bookmarks and preferences."
+        ),
     },
     help="Manage local users, with the server running or stopped.",
 )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from lockgate.cli.plain import plain, plain_lines
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.support_code import said_in, sentence
 from lockgate.protocol.secret import Secret
 
-MAX_LABEL = 60  # characters of a label a server gives to a field
+MAX_LABEL = 100  # characters of a label a server gives to a field
 MAX_CHOICES = 100  # realms or sessions that a person would look through
 
 _CERTIFICATE = {
@@ -89,8 +91,23 @@ def _choose(text: str, names: list[str], person: Person) -> int:
 def _credentials(prompt: Mapping[str, Any], person: Person) -> dict[str, object]:
     retry, user = bool(prompt.get("retry")), str(prompt.get("user") or "")
     second = "Secondary " if prompt.get("secondary") else ""
+    code = said_in(str(prompt.get("password_label") or "")) if retry else ""
     if retry:
         person.tell("The gateway did not accept that. Try again.")
+    try:
+        return _typed_credentials(prompt, person, user, second, retry)
+    except ProblemError as error:
+        if not code:
+            raise
+        # Nobody answers once more: what the person is left with is the wrong answer before.
+        problem = error.problem
+        summary = f"{problem.summary} {sentence(code)}."
+        raise ProblemError(replace(problem, summary=summary, support=code)) from None
+
+
+def _typed_credentials(
+    prompt: Mapping[str, Any], person: Person, user: str, second: str, retry: bool
+) -> dict[str, object]:
     fields: dict[str, object] = {}
     if prompt.get("username"):
         label = _label(prompt.get("user_label"), f"{second}user name".capitalize())

@@ -19,11 +19,12 @@ class Rest:
     before. Raises ProblemError when there is no gateway, and for every answer that is a problem.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, alone: bool = True) -> None:
+        """alone: whether a stopped gateway is asked too."""
         # `lockgate connect` is not to pay for it.
         from lockgate.server.web.local import caller
 
-        self._actor = caller()
+        self._actor, self._alone = caller(), alone
         self._directory = enter(path)
 
     def get(self, path: str, query: Query | None = None) -> Any:
@@ -39,7 +40,15 @@ class Rest:
         """The body of the answer. path: below /api/v1, its parts as from `part`."""
         from lockgate.server.web.local import call
 
-        return call(self._directory, method, f"/api/v1{path}", query=query, body=body, actor=self._actor).body
+        return call(
+            self._directory,
+            method,
+            f"/api/v1{path}",
+            query=query,
+            body=body,
+            actor=self._actor,
+            alone=self._alone,
+        ).body
 
 
 def part(text: str) -> str:

@@ -11,6 +11,9 @@ import click
 from lockgate.cli.gateway_option import dir_option
 from lockgate.cli.output import Command, duration, examples, json_option, print_json, print_table
 
+PAGE = 1000  # sessions asked for at a time
+NUMBER = click.IntRange(1, (1 << 63) - 1)  # of a session
+
 
 @click.command(
     cls=Command,
@@ -81,10 +84,14 @@ def sessions(path: Path, as_json: bool) -> None:
     ESP is the cipher a session's fast path has or would have. A BOUND session is resumed only with proof
     of the key its client made; others by their cookie alone.
     """
-    from lockgate.server.control_client import call
-    from lockgate.server.datadir import open_directory
+    from lockgate.cli.rest import Rest
 
-    rows: list[dict[str, Any]] = call(open_directory(path), {"op": "sessions"})["sessions"]
+    rest, rows = Rest(path, alone=False), list[dict[str, Any]]()
+    page = rest.get("/sessions", {"limit": PAGE, "fresh": True})
+    rows += page["sessions"]
+    while page["following"]:
+        page = rest.get("/sessions", {"limit": PAGE, "after": page["following"]})
+        rows += page["sessions"]
     if as_json:
         print_json(rows)
         return
@@ -116,18 +123,18 @@ def sessions(path: Path, as_json: bool) -> None:
         "lockgate server extend 8412380213 --dir /var/lib/lockgate",
     ),
 )
-@click.argument("session")
+@click.argument("session", type=NUMBER)
 @dir_option
 @json_option
-def extend(session: str, path: Path, as_json: bool) -> None:
+def extend(session: int, path: Path, as_json: bool) -> None:
     """Give SESSION the length of its roles anew, from now on.
 
     Administrators may do so for everybody; users, in the portal, where a role lets them. The roles that the
     user has now decide; without VPN tunnelling among them there is nothing to extend.
     """
-    from lockgate.cli.rest import Rest, part
+    from lockgate.cli.rest import Rest
 
-    told = Rest(path).post(f"/sessions/{part(session)}/extend")
+    told = Rest(path, alone=False).post(f"/sessions/{session}/extend")
     if as_json:
         print_json(told)
     else:
@@ -144,20 +151,24 @@ def extend(session: str, path: Path, as_json: bool) -> None:
 )
 @dir_option
 @json_option
-@click.argument("session", nargs=-1, metavar="[SESSION]...")
+@click.argument("session", type=NUMBER, nargs=-1, metavar="[SESSION]...")
 @click.option("--user", help="End all sessions of this user.")
 @click.option("--all", "everyone", is_flag=True, help="End all sessions.")
-def disconnect(path: Path, as_json: bool, session: tuple[str, ...], user: str | None, everyone: bool) -> None:
+def disconnect(path: Path, as_json: bool, session: tuple[int, ...], user: str | None, everyone: bool) -> None:
     """End sessions at once; their clients are told and cannot come back without signing in."""
-    from lockgate.server.control_client import call
-    from lockgate.server.datadir import open_directory
+    from lockgate.cli.rest import Rest
 
-    if not (session or user or everyone):
-        raise click.UsageError("Name sessions (see `lockgate server sessions`), or give --user or --all.")
-    request = {"op": "disconnect", "sessions": list(session), "user": user, "all": everyone}
-    # Every end is written to disk before the next; thousands take a while.
-    answer = call(open_directory(path), request, timeout=600)
+    ways: list[dict[str, Any]] = [
+        *([{"sessions": [str(each) for each in session]}] if session else []),
+        *([{"user": user}] if user is not None else []),
+        *([{"all": True}] if everyone else []),
+    ]
+    if len(ways) != 1:
+        raise click.UsageError(
+            "Name sessions (see `lockgate server sessions`), or give --user or --all, one of them."
+        )
+    ended = Rest(path, alone=False).post("/sessions/end", ways[0])["ended"]
     if as_json:
-        print_json({"ended": answer["ended"]})
+        print_json({"ended": ended})
     else:
-        click.echo(f"ended {len(answer['ended'])} sessions")
+        click.echo(f"ended {len(ended)} sessions")

@@ -73,7 +73,7 @@ def add(
 ) -> None:
     """Add the user NAME. Without --password-stdin the password is asked for."""
     user = canonical_name(name)
-    password, warnings = read_password(user, password_stdin)
+    password = read_password(user, password_stdin)
     now = time.time()
     draft = UserRecord(
         user,
@@ -88,7 +88,7 @@ def add(
         must_change=must_change,
     )
 
-    async def work(accounts: Accounts) -> None:
+    async def work(accounts: Accounts) -> list[str]:
         record = replace(draft, password_hash=accounts.hash(password), server=accounts.server)
         if not await accounts.store.users.add(record):
             raise ProblemError(
@@ -99,8 +99,9 @@ def add(
                 )
             )
         await accounts.note("user-add", user)
+        return accounts.doubts(password)
 
-    with_accounts(path, server, work)
+    warnings = with_accounts(path, server, work)
     _report(as_json, {"user": user, "warnings": warnings}, f"User {user} added.")
 
 
@@ -122,9 +123,12 @@ def passwd(
 ) -> None:
     """Give the user NAME a new password and end the user's sessions."""
     user = canonical_name(name)
-    password, warnings = read_password(user, password_stdin)
+    password = read_password(user, password_stdin)
+
+    warnings: list[str] = []
 
     def statement(accounts: Accounts, now: float, free: float) -> Awaitable[list[int] | None]:
+        warnings.extend(accounts.doubts(password))
         return accounts.store.users.set_password(
             accounts.server, user, accounts.hash(password), now, free, must_change=must_change
         )

@@ -16,6 +16,7 @@ from collections import deque
 from typing import Any
 
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.support_code import parse_support_code
 
 SOCKET = "client.sock"
 TIMEOUT = 15.0  # seconds for an answer that needs no work on the network
@@ -167,7 +168,8 @@ def read_problem(document: object) -> Problem:
         if isinstance(code, str) and isinstance(summary, str) and isinstance(fix, str):
             details = document.get("details")
             listed = details[:MAX_DETAILS] if isinstance(details, list) else []
-            return Problem(code, summary, fix, tuple(map(str, listed)))
+            support = parse_support_code(str(document.get("support_code") or "")) or ""
+            return Problem(code, summary, fix, tuple(map(str, listed)), support)
     raise _not_ours()
 
 

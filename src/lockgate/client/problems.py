@@ -6,6 +6,7 @@ Codes never change: logs, documentation and tests key on them.
 from __future__ import annotations
 
 from lockgate.model.problem import Problem
+from lockgate.model.support_code import said_in
 from lockgate.protocol.edge_link import DialFailure
 
 EDGE_DIED = Problem(
@@ -57,7 +58,21 @@ def server_closed(cause: str) -> Problem:
 
 
 def refused(text: str) -> Problem:
-    return Problem("refused", f"The gateway refused the sign-in: {text}", "Check what you typed.")
+    """text: of the gateway, for the user. Its support code, if it has one, is a field of its own as well."""
+    code = said_in(text)
+    fix = "Check what you typed; the help desk finds the reason by the support code."
+    summary = f"The gateway refused the sign-in: {text}"
+    return Problem("refused", summary, fix if code else "Check what you typed.", support=code)
+
+
+def session_refused(text: str) -> Problem:
+    """Our own session may not go on; the gateway says why."""
+    return Problem(
+        SESSION_GONE.code,
+        f"The gateway does not let this session go on: {text}",
+        SESSION_GONE.fix,
+        support=said_in(text),
+    )
 
 
 def failed(code: int) -> Problem:
@@ -84,7 +99,8 @@ def server_ended(code: int, text: str) -> Problem:
         8: ("session-timed-out", "The session timed out."),
     }
     name, summary = reasons.get(code, ("session-ended", f"The gateway ended this session (code {code})."))
-    return Problem(name, f"{summary} {text}".strip(), "Connect again if you need it.")
+    fix = "Connect again if you need it."
+    return Problem(name, f"{summary} {text}".strip(), fix, support=said_in(text))
 
 
 def no_such_realm(wish: str, names: str) -> Problem:

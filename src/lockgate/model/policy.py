@@ -195,6 +195,7 @@ class Role:
     session: SessionOptions = SessionOptions()
     ui: UiOptions = UiOptions()
     bookmarks: tuple[Bookmark, ...] = ()
+    own_bookmarks: bool = False  # its users may add some
     vpn: VpnOptions = VpnOptions()
 
 

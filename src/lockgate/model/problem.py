@@ -20,6 +20,7 @@ class Problem:
     summary: str  # one sentence: what happened, to which thing
     fix: str  # one sentence: what to do
     details: tuple[str, ...] = ()  # single findings, for example one per wrong line of a file
+    support: str = ""  # code that the help desk finds the gateway's decision by
 
     def text(self) -> str:
         """For a terminal: summary, details one per line, fix."""
@@ -28,12 +29,14 @@ class Problem:
         return "\n".join([self.summary, *(f"  {detail}" for detail in self.details), self.fix])
 
     def as_dict(self) -> dict[str, object]:
-        """For `--json` and REST; the same four fields always."""
+        """For `--json` and REST; the same four fields always, and a support code where there is one."""
+        support = {"support_code": self.support} if self.support else {}
         return {
             "code": self.code,
             "summary": self.summary,
             "fix": self.fix,
             "details": list(self.details),
+            **support,
         }
 
     @classmethod
@@ -45,6 +48,7 @@ class Problem:
             summary=str(document.get("summary")),
             fix=str(document.get("fix")),
             details=tuple(str(each) for each in details) if isinstance(details, list) else (),
+            support=str(document.get("support_code") or ""),
         )
 
 

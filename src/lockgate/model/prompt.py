@@ -8,10 +8,11 @@ conversation does not know whether it is shown as EAP AVPs, as a form or in a te
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from lockgate.model.identity import Identity
+from lockgate.model.support_code import sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,13 @@ class RealmChoice:
 class Credentials:
     """Answer: {"username": str, "password": Secret}; without "username" the last one counts.
 
-    labels: text before the fields; empty is the front's own.
+    labels: text before the fields; empty is the front's own. support: code of the refusal before.
     """
 
     retry: bool  # the previous answer was wrong
     user_label: str = ""
     password_label: str = ""
+    support: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +91,29 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Outcome: no. `code` never changes (logs, tests); `text` is for the person who tried."""
+    """Outcome: no. `code` never changes (logs, tests); `text` is for the person who tried.
+
+    support: code that the help desk finds the decision by. reasons: sentences without a full stop, where
+    the person may know them. Both are of one occasion; what is compared is the kind of refusal.
+    """
 
     code: str
     text: str
+    support: str = field(default="", compare=False)
+    reasons: tuple[str, ...] = field(default=(), compare=False)
+
+    def lines(self) -> list[str]:
+        """For a page: text, reasons, support code."""
+        told = [f"{reason[:1].upper()}{reason[1:]}." for reason in self.reasons]
+        return list(filter(None, (self.text, *told, sentence(self.support))))
+
+    def told(self, limit: int) -> str:
+        """In one line of at most `limit` bytes. What does not fit are reasons, from the end."""
+        first, *others = self.lines()
+        last = [others.pop()] if self.support else []
+        while others and len(" ".join((first, *others, *last)).encode()) > limit:
+            others.pop()
+        return " ".join((first, *others, *last))
 
 
 Prompt = Notice | RealmChoice | Credentials | NewPassword | TokenCode | RoleChoice | SessionChoice

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
 from lockgate.model.facts import CertificateFacts, SignInFacts
+from lockgate.model.prompt import Refused
 from lockgate.protocol.edge_link import Suite
 
 
@@ -26,6 +27,11 @@ class EndCause(StrEnum):
     AWAY = "away"  # its client did not come back within the heartbeat time-out
     POLICY_CHANGED = "policy-changed"  # its user has no role with VPN tunnelling any more
     PORTAL_ENDED = "portal-ended"  # the web session that started it is over
+
+    @property
+    def told(self) -> bool:
+        """Whether its user is told why, with a support code: not who ended it or never had it."""
+        return self not in (EndCause.LOGOUT, EndCause.ABANDONED)
 
 
 class RefusalReason(StrEnum):
@@ -124,7 +130,13 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A cookie that was not accepted; `session` is set when it named one that is over."""
+    """A cookie that was not accepted; `session` is set when it named one that is over.
+
+    support: code that the audit and the decision have. told: what the client may hear, where it has proven
+    that the session is its own; a stranger learns nothing, not even the code.
+    """
 
     reason: RefusalReason
     session: Session | None = None
+    support: str = field(default="", compare=False)
+    told: Refused | None = field(default=None, compare=False)

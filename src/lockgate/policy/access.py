@@ -36,6 +36,8 @@ WITH_PORTS = frozenset({TCP, UDP})
 
 # Addresses of one name that count; answers of the field's largest services have about a dozen.
 MAX_ADDRESSES = 32
+NOTHING_ALLOWS = "no access rule for your roles allows it"
+"""What somebody hears of "no match denies"; the same for a name that has no address."""
 NOTHING_RESOLVED: Mapping[str, Sequence[Address]] = MappingProxyType({})
 
 
@@ -111,15 +113,17 @@ def explain(rules: RuleSet, protocol: int, address: Address, port: int | None) -
                 f"{describe(entry)} covers {address}, but {reserved} is reserved: "
                 "only a rule written for it opens it"
             )
-            reasons.append(Reason(text, path))
+            said = "it lies in a range that is kept for the gateway and its clients"
+            reasons.append(Reason(text, path, None, said))
             continue
         allow = entry.rule.allow
         verb = "allows" if allow else "denies"
-        return Decision(allow, (*reasons, Reason(f"{describe(entry)} {verb} it", path, allow)))
+        said = f"an access rule for your roles {verb} it"
+        return Decision(allow, (*reasons, Reason(f"{describe(entry)} {verb} it", path, allow, said)))
     if rules.omitted:
         text = f"{rules.omitted} more rules than the {MAX_RULES} that a session can have do not count"
         reasons.append(Reason(text, "access_control"))
-    return Decision(False, (*reasons, Reason("no rule allows it", "access_control", False)))
+    return Decision(False, (*reasons, Reason("no rule allows it", "access_control", False, NOTHING_ALLOWS)))
 
 
 def describe(entry: CompiledRule) -> str:

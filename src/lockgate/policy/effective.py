@@ -39,6 +39,7 @@ class Effective:
     session: SessionOptions
     web: bool
     bookmarks: tuple[Bookmark, ...]
+    own_bookmarks: bool
     ui: UiOptions
     vpn: bool
     vpn_options: VpnOptions
@@ -72,6 +73,7 @@ def effective(policy: Policy, roles: Iterable[str]) -> Effective:
         session=session,
         web=bool(browsing),
         bookmarks=merge.bookmarks(browsing),
+        own_bookmarks=bool(browsing) and merge.own_bookmarks(browsing, notes),
         ui=merge.ui(mine, notes) if mine else UiOptions(),
         vpn=bool(tunnelling),
         vpn_options=options,
@@ -120,7 +122,8 @@ def _feature(name: str, setting: str, having: list[Role], mine: list[Role], note
         notes.append(Reason(text, f"roles/{having[0].name}/{setting}", True))
     else:
         text = f"{name} is off: " + ("no role has it" if mine else "there is no role")
-        notes.append(Reason(text, "roles", False))
+        said = "none of your roles includes VPN access" if name == VPN else ""
+        notes.append(Reason(text, "roles", False, said))
 
 
 def _split(

@@ -132,6 +132,12 @@ def ui(roles: Sequence[Role], notes: list[Reason]) -> UiOptions:
     return first.ui
 
 
+def own_bookmarks(roles: Sequence[Role], notes: list[Reason]) -> bool:
+    """Whether users may add some. roles: those with Web, at least one."""
+    pick = Chooser(roles, "web_options", notes).best
+    return pick("own_bookmarks", lambda role: role.own_bookmarks, bool, "one role is enough")
+
+
 def bookmarks(roles: Sequence[Role]) -> tuple[Bookmark, ...]:
     """Those of all roles with Web, in order; of two with the same name and address the first."""
     found: dict[tuple[str, str], Bookmark] = {}

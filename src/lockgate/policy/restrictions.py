@@ -20,9 +20,10 @@ def check(restrictions: Restrictions, subject: Subject, path: str, notes: list[R
     )
 
 
-def _note(notes: list[Reason] | None, text: str, path: str, ok: bool) -> bool:
+def _note(notes: list[Reason] | None, text: str, path: str, ok: bool, said: str = "") -> bool:
+    """said: to the person, where it is a no."""
     if notes is not None:
-        notes.append(Reason(text, path, ok))
+        notes.append(Reason(text, path, ok, "" if ok else said))
     return ok
 
 
@@ -34,28 +35,29 @@ def _source(policy: SourcePolicy, subject: Subject, path: str, notes: list[Reaso
         return _note(
             notes, f"the source {printable(subject.facts.source, MAX_TEXT)!r} is no address", path, False
         )
+    said = f"access is not allowed from {address}"
     for rule in policy.rules:
         if address in rule.network:
             verb = "allowed" if rule.allow else "denied"
-            return _note(notes, f"users from {rule.network} are {verb}: {address}", path, rule.allow)
+            return _note(notes, f"users from {rule.network} are {verb}: {address}", path, rule.allow, said)
     verb = "allowed" if policy.otherwise else "denied"
-    return _note(notes, f"no source rule covers {address}: everybody else is {verb}", path, policy.otherwise)
+    text = f"no source rule covers {address}: everybody else is {verb}"
+    return _note(notes, text, path, policy.otherwise, said)
 
 
 def _browser(policy: BrowserPolicy, subject: Subject, path: str, notes: list[Reason] | None) -> bool:
     if not policy.rules and policy.otherwise:
         return True
     shown_agent = repr(printable(subject.facts.user_agent, MAX_TEXT))
+    said = "access is not allowed with this program"
     for rule in policy.rules:
         if rule.pattern.matches(subject.user_agent):
             verb = "allowed" if rule.allow else "denied"
-            return _note(
-                notes, f"browsers like {str(rule.pattern)!r} are {verb}: {shown_agent}", path, rule.allow
-            )
+            text = f"browsers like {str(rule.pattern)!r} are {verb}: {shown_agent}"
+            return _note(notes, text, path, rule.allow, said)
     verb = "allowed" if policy.otherwise else "denied"
-    return _note(
-        notes, f"no browser rule matches {shown_agent}: all others are {verb}", path, policy.otherwise
-    )
+    text = f"no browser rule matches {shown_agent}: all others are {verb}"
+    return _note(notes, text, path, policy.otherwise, said)
 
 
 def _certificate(
@@ -64,9 +66,11 @@ def _certificate(
     if requirement.require != "required":
         return True
     if subject.certificate is None:
-        return _note(notes, "a certificate is required and there is none", path, False)
+        said = "a client certificate is needed, and there was none"
+        return _note(notes, "a certificate is required and there is none", path, False, said)
     for attribute, patterns in requirement.attributes:
         if not any(patterns.match(value) for value in subject.folded("subject", attribute)):
             has = shown(subject.subject_name(attribute))
-            return _note(notes, f"the certificate's {attribute} must be {patterns} and is {has}", path, False)
+            text = f"the certificate's {attribute} must be {patterns} and is {has}"
+            return _note(notes, text, path, False, "the client certificate is not of the kind that is needed")
     return _note(notes, "a certificate is required and there is a valid one", path, True)

@@ -57,7 +57,8 @@ def settle(decision: RoleDecision, chosen: tuple[str, ...]) -> RoleDecision:
         return RoleDecision(chosen, (), (*decision.reasons, Reason(f"chosen: {', '.join(chosen)}", "", True)))
     kept = max((tuple(role for role in offer if role in chosen) for offer in decision.choices), key=len)
     text = f"chosen was {', '.join(chosen) or 'nothing'}; of that is left {', '.join(kept) or 'nothing'}"
-    return RoleDecision(kept, (), (*decision.reasons, Reason(text, "", bool(kept))))
+    said = "" if kept else "the role that you chose is not yours any more"
+    return RoleDecision(kept, (), (*decision.reasons, Reason(text, "", bool(kept), said)))
 
 
 def _matching(
@@ -126,7 +127,8 @@ def _usable(
         )
     if not ok and notes is not None:
         why = "its restrictions are not met" if name in collection else "there is no such role"
-        notes.append(Reason(f"role {name!r} is left out: {why}", path, False))
+        said = f"the role {name} is not given: its conditions are not met" if name in collection else ""
+        notes.append(Reason(f"role {name!r} is left out: {why}", path, False, said))
     known[name] = ok
     return ok
 
@@ -136,5 +138,7 @@ def _outcome(realm: Realm, roles: tuple[str, ...], choices: tuple[tuple[str, ...
         offered = "; ".join(", ".join(each) for each in choices)
         return Reason(f"to choose from: {offered}", f"{realm.path}/when_several", True)
     if roles:
-        return Reason(f"roles: {', '.join(roles)}", realm.path, True)
-    return Reason("no rule gives a role: nothing may be used", realm.path, False)
+        return Reason(f"roles: {', '.join(roles)}", realm.path, True, f"your roles: {', '.join(roles)}")
+    return Reason(
+        "no rule gives a role: nothing may be used", realm.path, False, "your account has no role here"
+    )

@@ -186,7 +186,11 @@ class _Comparison:
 
 
 def _features(one: Effective, two: Effective) -> Iterable[Change]:
-    for name, was, now in (("Web", one.web, two.web), (VPN, one.vpn, two.vpn)):
+    for name, was, now in (
+        ("Web", one.web, two.web),
+        ("bookmarks of one's own", one.own_bookmarks, two.own_bookmarks),
+        (VPN, one.vpn, two.vpn),
+    ):
         if was is not now:
             yield Change("feature", name, now)
 

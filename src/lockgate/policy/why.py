@@ -19,6 +19,8 @@ from lockgate.policy.realm import may_try
 from lockgate.policy.role_mapping import map_roles
 from lockgate.policy.subject import MAX_TEXT
 
+OUTSIDE = "your device reaches it outside the tunnel, by its own network"
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -95,7 +97,8 @@ def _roles(
     """The sets of roles that signing in now would offer; none where it is refused."""
     realm = policy.realms.get(facts.realm)
     if realm is None:
-        notes.append(Reason(f"there is no realm {printable(facts.realm, MAX_TEXT)!r}", "realms", False))
+        text = f"there is no realm {printable(facts.realm, MAX_TEXT)!r}"
+        notes.append(Reason(text, "realms", False, "your realm does not exist any more"))
         return ()
     tried = may_try(realm, facts, now)
     notes.extend(tried.reasons)
@@ -115,11 +118,9 @@ def _held(
     if realm is not None:
         *rules, _ = map_roles(policy, realm, facts, now).reasons
         notes.extend(rules)
-    notes.append(
-        Reason(
-            f"the session has the roles {', '.join(known) or 'none'}", f"realms/{facts.realm}", bool(known)
-        )
-    )
+    text = f"the session has the roles {', '.join(known) or 'none'}"
+    said = f"your roles: {', '.join(known)}" if known else "you have no role any more"
+    notes.append(Reason(text, f"realms/{facts.realm}", bool(known), said))
     notes.extend(
         Reason(f"there is no role {role!r} any more", "roles", False)
         for role in roles
@@ -142,14 +143,16 @@ def _reach(
         return False
     addresses = _addresses(target, resolved, notes)
     if port is None and protocol in access.WITH_PORTS:
-        notes.append(Reason("no port was named: rules for single ports do not count"))
+        text = "no port was named: rules for single ports do not count"
+        notes.append(Reason(text, "", None, text))
     rules = access.compile_rules(mine.access, policy.reserved, resolved)
     versions = {pool.version for pool in policy.pools}
     allow = False
     for address in addresses:
         if address.version not in versions:
             text = f"clients have no IPv{address.version} address to reach {address} from"
-            notes.append(Reason(text, "network/pools", False))
+            said = f"your device gets no IPv{address.version} address here"
+            notes.append(Reason(text, "network/pools", False, said))
             continue
         _way(mine, address, notes)
         decision = access.explain(rules, protocol, address, port)
@@ -172,7 +175,8 @@ def _addresses(
     if addresses:
         notes.append(Reason(f"{shown} is {', '.join(map(str, addresses))}"))
     else:
-        notes.append(Reason(f"the gateway knows no address of {shown}", "", False))
+        # Not more than of a name that nothing opens: who asks is not told which names there are.
+        notes.append(Reason(f"the gateway knows no address of {shown}", "", False, access.NOTHING_ALLOWS))
     return addresses
 
 
@@ -181,8 +185,8 @@ def _way(mine: Effective, address: Address, notes: list[Reason]) -> None:
     inside = not mine.includes or any(address in network for network in mine.includes)
     excluded = next((network for network in mine.excludes if address in network), None)
     if excluded is not None:
-        notes.append(Reason(f"{excluded} stays outside the tunnel: {address}", "split_tunneling_networks"))
+        text = f"{excluded} stays outside the tunnel: {address}"
+        notes.append(Reason(text, "split_tunneling_networks", None, OUTSIDE))
     elif not inside:
-        notes.append(
-            Reason(f"{address} is in no network that goes through the tunnel", "split_tunneling_networks")
-        )
+        text = f"{address} is in no network that goes through the tunnel"
+        notes.append(Reason(text, "split_tunneling_networks", None, OUTSIDE))

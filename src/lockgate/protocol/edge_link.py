@@ -20,7 +20,7 @@ from lockgate.protocol.if_t import MAX_FRAME
 from lockgate.protocol.secret import Secret
 from lockgate.protocol.strict_msgpack import U8, U16, U32, U64, Length
 
-VERSION = 3
+VERSION = 4
 """Version of this message set; both ends must name the same."""
 
 MAX_RECORD = 16 << 20
@@ -292,6 +292,14 @@ class CloseSession:
 
 
 @dataclass(frozen=True, slots=True)
+class Barrier:
+    """Answered by BarrierPassed with the same number once everything sent before is in force: the thread that
+    judges packets has applied it, and judges none by what was there earlier."""
+
+    number: U64
+
+
+@dataclass(frozen=True, slots=True)
 class Dial:
     """Client edge only, as all commands that follow: speak TLS over a connected TCP socket, whose
     descriptor comes with this message, and ask for the IF-T upgrade. Answered by Dialed or DialFailed.
@@ -407,6 +415,13 @@ class RekeyWanted:
     session: U64
 
 
+@dataclass(frozen=True, slots=True)
+class BarrierPassed:
+    """What was sent before that Barrier is in force."""
+
+    number: U64
+
+
 class DialFailure(StrEnum):
     """Why a client edge could not reach IF-T at a gateway."""
 
@@ -480,6 +495,7 @@ ToEdge: TypeAlias = (
     | SetDeadline
     | SetLimits
     | CloseSession
+    | Barrier
     | Dial
     | SetTun
     | SetPort
@@ -493,6 +509,7 @@ FromEdge: TypeAlias = (
     | SessionEnded
     | TransportChanged
     | RekeyWanted
+    | BarrierPassed
     | Dialed
     | DialFailed
     | PathMtu
@@ -513,6 +530,7 @@ _TO_EDGE: dict[str, type[ToEdge]] = {
     "set_deadline": SetDeadline,
     "set_limits": SetLimits,
     "close_session": CloseSession,
+    "barrier": Barrier,
     "dial": Dial,
     "set_tun": SetTun,
     "set_port": SetPort,
@@ -526,6 +544,7 @@ _FROM_EDGE: dict[str, type[FromEdge]] = {
     "session_ended": SessionEnded,
     "transport_changed": TransportChanged,
     "rekey_wanted": RekeyWanted,
+    "barrier_passed": BarrierPassed,
     "dialed": Dialed,
     "dial_failed": DialFailed,
     "path_mtu": PathMtu,

@@ -35,6 +35,11 @@ def log_of(event: str) -> Log:
     return "admin" if event.startswith(_ADMIN_EVENTS) else "events"
 
 
+def with_code(text: str, code: str | None) -> str:
+    """The text of an event with its support code in front, where nothing cuts it off."""
+    return ": ".join(filter(None, (f"code {code}" if code else "", text)))
+
+
 class Audit:
     """Writes events down."""
 

@@ -6,17 +6,18 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
 import structlog
 
 from lockgate.model.access_rule import Address
-from lockgate.model.decision import Reason, RecordedDecision
+from lockgate.model.decision import ATTEMPT, POLICY_KINDS, QUESTION, Reason, RecordedDecision
 from lockgate.model.facts import SignInFacts
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.session import Session
+from lockgate.model.support_code import parse_support_code
 from lockgate.model.text import printable
 from lockgate.policy import access, what_if, why
 from lockgate.policy.changes import Report
@@ -27,6 +28,7 @@ from lockgate.server.config.tree import Configuration
 from lockgate.server.in_force import InForce, as_running, local_time
 from lockgate.server.store import Store
 from lockgate.server.store.interface import DecisionRecord
+from lockgate.server.support_codes import Strangers, new_support_code
 
 log = structlog.get_logger("decisions")
 
@@ -39,6 +41,13 @@ BATCH = 500  # written in one step; those who sign in wait for it
 RECENT = 1000  # decisions about one user that are searched for a device
 DAY = 86400.0
 MAX_REASONS = 60  # of one recorded decision; the last ones decided
+# Of the kinds that anybody can cause as often as they like, so many are kept; 150 MB when somebody tries.
+UNBOUNDED = (ATTEMPT, QUESTION)
+MAX_KEPT = 100_000
+
+BAD_CODE = Problem(
+    "bad-code", "This is no support code.", "It has eight letters and digits, such as K7QD-2XMR."
+)
 
 _PROTOCOLS = {"tcp": access.TCP, "udp": access.UDP, "icmp": access.ICMP}
 
@@ -46,6 +55,19 @@ Directory = Callable[[str, str], Awaitable[Account | None]]
 """What an auth server knows about a user: (server, canonical name)."""
 Resolve = Callable[[str], Awaitable[Sequence[Address]]]
 """The addresses of a DNS name, none when nobody knows any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody asked about reaching something. protocol: "tcp", "udp" or "icmp"."""
+
+    target: str
+    port: int | None
+    protocol: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"target": self.target, "port": self.port, "protocol": self.protocol}
 
 
 class Decisions:
@@ -64,6 +86,7 @@ class Decisions:
         self._clock = clock
         self._waiting: deque[DecisionRecord] = deque(maxlen=MAX_WAITING)
         self._writing = asyncio.Lock()
+        self._strangers = Strangers()
 
     # -- recording ---------------------------------------------------------------------------------
 
@@ -76,8 +99,11 @@ class Decisions:
         revision: int,
         reasons: Sequence[Reason],
         session: int | None = None,
+        code: str | None = None,
+        question: Question | None = None,
     ) -> None:
-        """kind: "sign-in", "resume" or "re-evaluation"."""
+        """kind: of `model.decision`. code: the support code that somebody was told."""
+        about = {} if question is None else {"question": question.as_dict()}
         self._waiting.append(
             DecisionRecord(
                 time=self._clock(),
@@ -88,11 +114,38 @@ class Decisions:
                 realm=facts.realm,
                 revision=revision,
                 allow=allow,
-                facts=facts.as_dict(),
+                facts=facts.as_dict() | about,
                 roles=roles,
                 reasons=tuple(reason.as_dict() for reason in reasons[-MAX_REASONS:]),
+                code=code,
             )
         )
+
+    def refuse(
+        self,
+        kind: str,
+        facts: SignInFacts,
+        roles: tuple[str, ...],
+        revision: int,
+        reasons: Sequence[Reason],
+        session: int | None = None,
+    ) -> str:
+        """Notes a no to somebody who is known; its support code."""
+        code = new_support_code()
+        self.note(kind, facts, roles, False, revision, reasons, session, code)
+        return code
+
+    def turn_away(
+        self, facts: SignInFacts, revision: int, reasons: Sequence[Reason], session: int | None = None
+    ) -> str:
+        """The support code of a no to a stranger, who may be guessing: not each one is noted.
+
+        facts: as claimed; `user` is printable and bounded.
+        """
+        code = new_support_code()
+        if self._strangers.worth_a_record(facts.source, self._clock()):
+            self.note(ATTEMPT, facts, (), False, revision, reasons, session, code)
+        return code
 
     async def flush(self) -> None:
         """Writes down what waits; what cannot be written waits on."""
@@ -107,8 +160,50 @@ class Decisions:
                     raise
 
     async def prune(self) -> None:
-        """Forgets decisions that are too old for what-if."""
-        await self._records.prune(self._clock() - self._in_force.tree.log.decisions_days * DAY)
+        """Forgets decisions that are too old for what-if, and what somebody may have filled the store with."""
+        await self._records.prune(self._since())
+        await self._records.thin(UNBOUNDED, MAX_KEPT)
+
+    def _since(self) -> float:
+        return self._clock() - self._in_force.tree.log.decisions_days * DAY
+
+    async def find(self, typed: str) -> DecisionRecord:
+        """The decision with that support code, however it is typed.
+
+        Raises ProblemError: "bad-code", "no-such-code".
+        """
+        code = parse_support_code(typed)
+        if code is None:
+            raise ProblemError(BAD_CODE)
+        await self.flush()
+        found = await self._records.by_code(code, self._since())
+        if found is None:
+            days = self._in_force.tree.log.decisions_days
+            raise ProblemError(
+                Problem(
+                    "no-such-code",
+                    f"No decision with the support code {code} is recorded.",
+                    f"Codes are kept for {days} days, and not each of very many tries in a row; "
+                    f"the logs can be searched for {code} as well.",
+                )
+            )
+        return found
+
+    def again(self, record: DecisionRecord) -> dict[str, str] | None:
+        """The fields of `explain` that ask the same of now; None for administrators, and where nobody is named."""
+        if record.realm not in self._in_force.policy.realms or not record.user:
+            return None
+        facts = record.facts
+        question = facts.get("question") or {}
+        device = facts.get("host_name") if record.kind != ATTEMPT else ""
+        fields = {
+            "user": record.user,
+            "server": record.server,
+            "source": facts.get("source"),
+            "device": device,
+            **question,
+        }
+        return {key: str(value) for key, value in fields.items() if value not in (None, "")}
 
     # -- explaining --------------------------------------------------------------------------------
 
@@ -169,8 +264,10 @@ class Decisions:
 
     async def _recorded(self, name: str, server: str | None, device: str | None) -> SignInFacts | None:
         """From the newest decision about the user."""
-        since = self._clock() - self._in_force.tree.log.decisions_days * DAY
-        for record in await self._records.since(since, name, RECENT, newest_first=True):
+        # What strangers claimed about themselves counts for nothing.
+        for record in await self._records.since(
+            self._since(), name, RECENT, kinds=POLICY_KINDS, newest_first=True
+        ):
             facts = SignInFacts.from_dict(record.facts)
             fits = device is None or device in (facts.host_name, facts.user_agent)
             if fits and server in (None, facts.server) and facts.realm in self._in_force.policy.realms:
@@ -227,6 +324,10 @@ class Decisions:
                     return name, port or written or (443 if scheme == "https" else 80)
         return target, port
 
+    async def addresses(self, name: str) -> Sequence[Address]:
+        """Those of any DNS name."""
+        return await self._resolve(name)
+
     # -- what if -----------------------------------------------------------------------------------
 
     async def what_if(self, tree: Configuration, since: float) -> Report:
@@ -249,7 +350,7 @@ class Decisions:
     async def _all_since(self, since: float) -> list[DecisionRecord]:
         found: deque[DecisionRecord] = deque(maxlen=MAX_REPLAYED)
         after = 0
-        while page := await self._records.since(since, None, PAGE, after):
+        while page := await self._records.since(since, None, PAGE, after, kinds=POLICY_KINDS):
             found.extend(page)
             after = page[-1].id
             if len(page) < PAGE:

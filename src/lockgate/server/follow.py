@@ -43,18 +43,22 @@ class Follow:
         sessions: Sessions,
         tunnels: Tunnels,
         end_many: Callable[[Iterable[int], EndCause], Awaitable[list[Session]]],
+        ordered: Callable[[str, int, float], None],
         pause: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """end_many: ends sessions everywhere. pause: lets others have their turn, and the edge catch up."""
-        self._pause = pause
+        """end_many: ends sessions everywhere. ordered: hears, for each reason, of how many sessions the edge was
+        told what they have lost, and since when it was so (`gateway/enforcement.py`). pause: lets others have their
+        turn, and the edge catch up."""
+        self._pause, self._ordered = pause, ordered
         self._in_force, self._sessions, self._tunnels = in_force, sessions, tunnels
         self._end_many, self._clock = end_many, clock
         self._next_clock = 0.0
 
-    async def catch_up(self, reason: str = POLICY) -> None:
-        """Every tunnel, after another revision, other addresses of names, or another edge."""
-        await self._look(list(self._tunnels), reason)
+    async def catch_up(self, reason: str = POLICY, since: float | None = None) -> None:
+        """Every tunnel, after another revision, other addresses of names, or another edge. since: when that
+        happened, if not just now."""
+        await self._look(list(self._tunnels), reason, since=since)
 
     async def look_at(self, session: int) -> None:
         """One tunnel that was decided about a moment ago."""
@@ -62,13 +66,15 @@ class Follow:
         if tunnel is not None:
             await self._look([tunnel], POLICY)
 
-    async def user_changed(self, user: str, facts: Callable[[SignInFacts], SignInFacts]) -> None:
+    async def user_changed(
+        self, user: str, facts: Callable[[SignInFacts], SignInFacts], since: float | None = None
+    ) -> None:
         """Somebody's groups or attributes are others. facts: puts them into what is known, where they are those
-        of that person: another auth server may have the same name."""
+        of that person: another auth server may have the same name. since: as `catch_up` takes it."""
         chosen = [tunnel for tunnel in self._tunnels if tunnel.session.user == user]
         for tunnel in chosen:
             tunnel.mapping = None
-        await self._look(chosen, USER, facts)
+        await self._look(chosen, USER, facts, since)
         await self._look_away(user, facts)
 
     async def _look_away(self, user: str, facts: Callable[[SignInFacts], SignInFacts]) -> None:
@@ -107,8 +113,10 @@ class Follow:
         tunnels: list[Tunnel],
         reason: str,
         facts: Callable[[SignInFacts], SignInFacts] | None = None,
+        since: float | None = None,
     ) -> None:
-        ruled = 0
+        begun = self._clock()
+        ruled = affected = 0
         grants: dict[int, Grant] = {}
         over: dict[EndCause, list[int]] = {}
         loop = asyncio.get_running_loop()
@@ -125,12 +133,16 @@ class Follow:
                 rights = self._in_force.rights(tunnel.session.roles)
                 if rights is tunnel.rights:
                     continue
+            before = tunnel.rights
             cause, grant, changed = self._bring_up(tunnel, facts)
             ruled += changed
+            affected += tunnel.rights is not before or cause is not None or grant is not None
             if cause is not None:
                 over.setdefault(cause, []).append(tunnel.session.id)
             elif grant is not None:
                 grants[tunnel.session.id] = grant
+        if affected or since is not None:
+            self._ordered(reason, affected, begun if since is None else since)
         # Packets first: what is lost is cut before anything is written down.
         for cause, numbers in over.items():
             await self._end_many(numbers, cause)
@@ -169,7 +181,7 @@ class Follow:
         if grant is None:
             return None, None, self._tunnels.apply(tunnel, session, rights)
         if grant.expires <= self._clock():
-            return EndCause.EXPIRED, None, False
+            return EndCause.EXPIRED, None, self._tunnels.apply(tunnel, session, self._in_force.rights(()))
         updated = replace(
             session,
             roles=grant.roles,

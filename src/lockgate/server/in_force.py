@@ -39,6 +39,7 @@ MAX_SETS = 2000
 
 _NOTHING: Mapping[str, tuple[Address, ...]] = MappingProxyType({})
 _STANDARD_PAGE = SignInPage(name="Standard")
+_NO_REALM = "your realm does not exist any more"
 
 
 def local_time(now: float) -> datetime:
@@ -217,7 +218,7 @@ def admit(
     known: Mapping[str, Realm] = policy.realms if audience == "users" else policy.admin_realms
     realm = known.get(facts.realm)
     if realm is None:
-        return Decision(False, (Reason(f"there is no realm {facts.realm}", "", False),)), None
+        return Decision(False, (Reason(f"there is no realm {facts.realm}", "", False, _NO_REALM),)), None
     moment = local_time(now)
     tried = realms.may_try(realm, facts, moment)
     if not tried.allow:

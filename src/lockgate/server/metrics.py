@@ -6,13 +6,14 @@ Names begin with "lockgate_". Nothing names a user, an address or a session.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
 )
@@ -23,6 +24,7 @@ from lockgate import __version__
 from lockgate.server.sampling import figures
 
 if TYPE_CHECKING:
+    from lockgate.server.store.interface import WebAudience
     from lockgate.server.web.services import Services
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -33,8 +35,9 @@ async def exposition(services: Services) -> bytes:
     store = services.store
     facts = _Facts(
         sessions=await store.sessions.live_count(),
-        web=[each.audience for each in await store.web_sessions.live()],
+        web=await store.web_sessions.live_counts(),
         drafts=len(await store.drafts.all()),
+        peers=await _peers(services),
     )
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(services, facts))
@@ -44,8 +47,26 @@ async def exposition(services: Services) -> bytes:
 class _Facts:
     """What had to be asked of the store."""
 
-    def __init__(self, sessions: int, web: list[str], drafts: int) -> None:
-        self.sessions, self.web, self.drafts = sessions, web, drafts
+    def __init__(
+        self,
+        sessions: int,
+        web: Mapping[WebAudience, int],
+        drafts: int,
+        peers: Mapping[str, tuple[int, float | None]],
+    ) -> None:
+        """peers: other gateway → changes of records that it has not got, and when all was exchanged last."""
+        self.sessions, self.web, self.drafts, self.peers = sessions, web, drafts, peers
+
+
+async def _peers(services: Services) -> dict[str, tuple[int, float | None]]:
+    shelf = services.store.user_records
+    wanted = [each.name for each in services.in_force.tree.user_records.peers]
+    known = await shelf.peers() if wanted else {}
+    return {
+        name: (await shelf.waiting(known[name].sent), known[name].succeeded)
+        for name in wanted
+        if name in known
+    }
 
 
 class _Figures(Collector):
@@ -82,9 +103,10 @@ class _Figures(Collector):
             tunnels.add_metric([transport], count)
         yield tunnels
         web = GaugeMetricFamily("lockgate_web_sessions", "Browsers that are signed in.", labels=["audience"])
-        for audience in ("console", "portal"):
-            web.add_metric([audience], facts.web.count(audience))
+        for audience, count in facts.web.items():
+            web.add_metric([audience], count)
         yield web
+        yield from self._records()
         yield from self._traffic()
         drops = CounterMetricFamily(
             "lockgate_dropped_packets", "Packets that the edge dropped since it started.", labels=["reason"]
@@ -92,7 +114,35 @@ class _Figures(Collector):
         for reason, count in sorted((gateway.counters if gateway is not None else {}).items()):
             drops.add_metric([reason], count)
         yield drops
+        enforced = HistogramMetricFamily(
+            "lockgate_enforcement_seconds",
+            "From what takes access away, by its cause, to the edge's word that no packet passes by it any more.",
+            labels=["cause"],
+            unit="seconds",
+        )
+        for cause, found in sorted((gateway.enforcement.histograms if gateway is not None else {}).items()):
+            enforced.add_metric([cause], found.cumulative(), sum_value=found.total)
+        yield enforced
         yield from self._processes()
+
+    def _records(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily(
+            "lockgate_record_peer_waiting",
+            "Changes of users' records that another gateway has not got.",
+            labels=["peer"],
+        )
+        success = GaugeMetricFamily(
+            "lockgate_record_peer_success_time_seconds",
+            "When records were exchanged with another gateway last.",
+            labels=["peer"],
+            unit="seconds",
+        )
+        for name, (count, succeeded) in self._facts.peers.items():
+            waiting.add_metric([name], count)
+            if succeeded is not None:
+                success.add_metric([name], succeeded)
+        yield waiting
+        yield success
 
     def _traffic(self) -> Iterator[Metric]:
         sampling = self._services.sampling

@@ -24,6 +24,7 @@ from lockgate.server.in_force import InForce
 from lockgate.server.launch_handles import LaunchHandles
 from lockgate.server.logs import configure_logs
 from lockgate.server.names import Names
+from lockgate.server.record_peers import RecordPeers
 from lockgate.server.sampling import PERIOD, Sampling
 from lockgate.server.sessions import Sessions
 from lockgate.server.store.interface import Store
@@ -77,10 +78,12 @@ class Parts:
             sign_ins=self.sign_ins,
             launches=launches,
             authorities=Authorities(in_force, audit, clock),
+            audit=audit,
             clock=clock,
         )
         self.web_sessions = WebSessions(store, in_force, audit, clock, end_tunnel=self.gateway.end)
         self.sampling = Sampling(store, self.gateway, directory, clock)
+        self.record_peers = RecordPeers(store.user_records, lambda: config.tree, vault, clock)
         self.syslog = Syslog()
         self.syslog.configure(config.tree.log.syslog, config.tree.cluster.node_name)
         self.services = Services(
@@ -120,8 +123,9 @@ class Parts:
         return cls(directory, store, vault, audit, config, start_tree, started, clock)
 
     async def _names_changed(self, resolved: Mapping[str, tuple[IPv4Address | IPv6Address, ...]]) -> None:
+        since = self.services.clock()
         self.in_force.resolve(resolved)
-        await self.gateway.follow.catch_up(NAMES)
+        await self.gateway.follow.catch_up(NAMES, since)
 
     async def _follow(self, _: Configuration, revision: Revision) -> None:
         """Another revision counts from now on."""
@@ -131,10 +135,11 @@ class Parts:
         self.syslog.configure(tree.log.syslog, tree.cluster.node_name)
         self.sign_ins.follow()
         self.names.want(self.in_force.policy.names)
-        await self.gateway.follow.catch_up(POLICY)
+        await self.gateway.follow.catch_up(POLICY, revision.time)
 
     async def user_changed(self, server: str, user: str) -> list[int]:
         """An account was changed in the store: its sessions that ended are cut off, the others follow."""
+        since = self.services.clock()
         ended = await self.gateway.end_stale()
         account = await self.sign_ins.lookup(server, user)
         groups = () if account is None else account.groups
@@ -152,7 +157,7 @@ class Parts:
         policy = self.in_force.policy
         await self.web_sessions.user_changed("portal", user, fresh_in(policy.realms))
         await self.web_sessions.user_changed("console", user, fresh_in(policy.admin_realms))
-        await self.gateway.follow.user_changed(user, fresh_in(policy.realms))
+        await self.gateway.follow.user_changed(user, fresh_in(policy.realms), since)
         return ended
 
     def add_chores(self, chores: Chores) -> None:
@@ -162,8 +167,13 @@ class Parts:
         chores.every(1.0, "browsers' sessions", self.web_sessions.end_due)
         chores.every(5.0, "roles by the clock", self.gateway.follow.clock_moved)
         chores.every(PERIOD, "samples", self.sampling.turn)
+        chores.every(1.0, "user records", self.record_peers.turn)
+        chores.every(MINUTE, "user records of a wrong clock", self._set_back)
         chores.every(1.0, "syslog", AuditFeed(self.syslog, self.store).turn)
         chores.every(HOUR, "old records", self._clear_away)
+
+    async def _set_back(self) -> None:
+        await self.store.user_records.set_back(int(self.services.clock() * 1000))
 
     async def _clear_away(self) -> None:
         now = self.services.clock()
@@ -171,6 +181,7 @@ class Parts:
         await self.decisions.prune()
         await self.store.web_sessions.prune(now - KEEP_ENDED_WEB)
         await self.store.handles.prune(now)
+        await self.store.user_records.prune(int(now * 1000))
         await self.store.blobs.delete_unused(now - DAY)  # a day to name what was uploaded
         logs = tree.client_logs
         await self.store.uploads.prune(now - logs.keep_days * DAY, logs.keep_total_megabytes << 20)

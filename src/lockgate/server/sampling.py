@@ -134,7 +134,7 @@ class Sampling:
         now = _Moment(
             self._ticks(), carried, {name: each for name, each in found.items() if each is not None}
         )
-        web = await self._store.web_sessions.live_count()
+        web = sum((await self._store.web_sessions.live_counts()).values())
         esp, tls = transports[Transport.ESP], transports[Transport.TLS]
         values: dict[str, float] = {
             "users": len(users),

@@ -228,7 +228,10 @@ def test_the_server_ends_the_session(lab: Lab, gateway: Gateway, connected: Conn
     client = connected(gateway)
     gateway.disconnect(user_of(client))
     client.wait_state("failed", deadline=20)
-    assert client.connections()[0]["problem"]["code"] == "session-terminated"
+    problem = client.connections()[0]["problem"]
+    assert problem["code"] == "session-terminated"
+    found = gateway.rest("GET", f"/decisions/{problem['support_code']}")
+    assert (found["kind"], found["user"]) == ("end", user_of(client))
     assert 308 in events(client)
     assert not lab.client.ping(INTRANET4)
 

@@ -116,6 +116,12 @@ def test_wrong_passwords_are_refused_with_words(
     assert "Traceback" not in done.stderr
     assert "wrong" not in client.debug_log()
     assert gateway.sessions_of(user) == []
+    told = client.connect(url(gateway), user, "wrong", ca=gateway.ca_file, check=False, json=True)
+    [problem] = [line["error"] for line in map(json.loads, told.stdout.splitlines()) if "error" in line]
+    assert f"Support code: {problem['support_code']}" in problem["summary"]
+    found = gateway.rest("GET", f"/decisions/{problem['support_code']}")
+    assert (found["user"], found["kind"]) == (user, "attempt")
+    assert found["reasons"][-1]["text"] == "the password is wrong"
 
 
 def test_json_for_machines(gateway: Gateway, client: OwnClient, new_user: Callable[[Gateway], str]) -> None:

@@ -22,6 +22,7 @@ LOOKS = [("light", 1200), ("dark", 380)]
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     tree = two_realms(pre_notification="Before", post_notification="After").model_dump(mode="json")
     tree["realms"][1]["policy"]["limits"]["max_sessions_per_user"] = 1
+    tree["roles"][1]["web_options"]["own_bookmarks"] = True
     with Served(tmp_path_factory.mktemp("portal"), type(two_realms()).model_validate(tree)) as served:
         yield served
 
@@ -30,7 +31,7 @@ async def one_session(subject: Portal) -> None:
     """Alice has exactly one tunnel, which is as many as she may have."""
     services = subject.services
     for session in await services.sessions.live("alice"):
-        await services.sessions.end(session.id, EndCause.LOGOUT)
+        await services.sessions.end_many([session.id], EndCause.LOGOUT)
     for browser in await services.store.web_sessions.live("portal", "alice"):
         await services.web_sessions.end(browser.id, "logout")
     await subject.services.sessions.open(identity(realm="Staff"), CLIENT)
@@ -75,6 +76,7 @@ def test_every_page(served: Served, new_page: NewPage, scheme: str, width: int) 
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("wrong")
+    expect(page.get_by_role("alert")).to_contain_text("Support code: ")
     expect(page.get_by_label("Password")).to_be_focused()
     accessible(page)
     page.keyboard.type(PASSWORD)
@@ -96,6 +98,16 @@ def test_every_page(served: Served, new_page: NewPage, scheme: str, width: int) 
     page.get_by_text("Nothing happens, or no client yet?").click()
     page.get_by_text("What this gateway knows of you").click()
     accessible(page)
+    page.get_by_label("Address, name or bookmark").fill("10.77.0.9:443")
+    press(page, "Ask")
+    expect(page.get_by_role("heading", name="10.77.0.9, TCP port 443")).to_be_visible()
+    expect(page.get_by_text("Support code:")).to_be_visible()
+    accessible(page)
+    page.get_by_label("Address, name or bookmark").fill("no name")
+    press(page, "Ask")
+    expect(page.get_by_role("alert")).to_contain_text("not the name of a host")
+    accessible(page)
+    page.get_by_role("link", name="Back").click()
     page.get_by_role("link", name="Password").click()
     accessible(page)
     page.get_by_label("Current password").fill("wrong")
@@ -148,6 +160,59 @@ def test_without_script_everything_but_start_works(served: Served, new_page: New
     page.get_by_role("link", name="Keep the old one").click()
     press(page, "Sign out")
     expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
+
+
+@pytest.mark.parametrize(("script", "width"), [(True, 1200), (False, 380)])
+def test_bookmarks_of_ones_own_and_preferences(
+    served: Served, new_page: NewPage, script: bool, width: int
+) -> None:
+    served.call(one_session)
+    look = {"java_script_enabled": script, "viewport": {"width": width, "height": 800}}
+    # axe is a script too, so pages without script are looked at by what is on them.
+    look_at = accessible if script else (lambda _: None)
+    page = new_page(**look)
+    sign_in(page, served)
+    page.get_by_role("link", name="Add bookmarks of your own").click()
+    look_at(page)
+    for name in ("Wiki", "Canteen"):
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Address").fill(f"https://{name.lower()}.example.org/" + "long/" * 30)
+        press(page, "Add bookmark")
+    page.get_by_label("Name").fill("Bad")
+    page.get_by_label("Address").fill("javascript:alert(1)")
+    press(page, "Add bookmark")
+    expect(page.get_by_role("alert")).to_contain_text("begins with https://")
+    expect(page.get_by_label("Address")).to_have_value("javascript:alert(1)")
+    look_at(page)
+    press(page, "Move Canteen up")
+    rows = page.locator(".own .what b")
+    expect(rows).to_have_text(["Canteen", "Wiki"])
+    page.get_by_role("link", name="Edit Wiki").click()
+    page.get_by_label("Open in a new window").uncheck()
+    look_at(page)
+    press(page, "Save bookmark")
+    look_at(page)
+    page.get_by_role("link", name="Back to the home page").click()
+    expect(page.get_by_role("link", name=re.compile("Canteen"))).to_have_attribute("target", "_blank")
+    expect(page.get_by_role("link", name="Wiki", exact=True).last).not_to_have_attribute("target", "_blank")
+    page.get_by_role("link", name="Preferences").click()
+    look_at(page)
+    page.get_by_label("Dark").check()
+    page.get_by_label("Compact").check()
+    press(page, "Save preferences")
+    expect(page.get_by_role("status").first).to_contain_text("Your preferences are saved.")
+    look_at(page)
+    expect(page.locator("body")).to_have_css("background-color", "rgb(20, 24, 29)")
+    page.get_by_role("link", name="Preferences").click()
+    expect(page.get_by_label("Dark")).to_be_checked()
+    page.get_by_label("Light", exact=True).check()
+    page.get_by_label("Comfortable").check()
+    press(page, "Save preferences")
+    expect(page.locator("body")).to_have_css("background-color", "rgb(244, 245, 247)")
+    page.get_by_role("link", name="Edit your bookmarks").click()
+    for name in ("Canteen", "Wiki"):
+        press(page, f"Delete {name}")
+    expect(page.get_by_text("You have none yet.")).to_be_visible()
 
 
 def test_a_user_changes_a_password_and_ends_a_session(served: Served, new_page: NewPage) -> None:

@@ -246,12 +246,19 @@ def test_a_name_that_cannot_be_one(gateway, name):
     )
 
 
-@pytest.mark.parametrize("password", ["", "\n", "\nsecond line", "x" * 254, b"\xff\xfe"])
-def test_a_password_that_cannot_be_one(gateway, password):
-    assert (
-        refused("user", "add", "alice", "--dir", gateway, "--password-stdin", stdin=password)
-        == "bad-password"
-    )
+@pytest.mark.parametrize(
+    ("password", "code"),
+    [
+        ("", "password-too-short"),
+        ("\n", "password-too-short"),
+        ("\nsecond line", "password-too-short"),
+        ("x" * 254, "password-too-long"),
+        ("\u00e9" * 127, "password-too-long"),
+        (b"\xff\xfe", "password-not-text"),
+    ],
+)
+def test_a_password_that_cannot_be_one(gateway, password, code):
+    assert refused("user", "add", "alice", "--dir", gateway, "--password-stdin", stdin=password) == code
 
 
 def test_without_a_terminal_the_password_comes_from_standard_input_or_not_at_all(gateway):
@@ -259,9 +266,12 @@ def test_without_a_terminal_the_password_comes_from_standard_input_or_not_at_all
 
 
 def test_a_short_password_is_a_warning(gateway):
-    result = call("user", "add", "alice", "--dir", gateway, "--password-stdin", stdin="secret\r\n")
-    assert result.exit_code == 0
-    assert "shorter than 8 characters" in result.stderr
+    for words in (("add", "alice"), ("passwd", "alice")):
+        result = call("user", *words, "--dir", gateway, "--password-stdin", stdin="secret\r\n")
+        assert result.exit_code == 0
+        assert "at least 8 characters" in result.stderr
+    told = answered("user", "passwd", "alice", "--dir", gateway, "--password-stdin", stdin="secret-8\n")
+    assert told["warnings"] == []
 
 
 def test_the_longest_password_the_wire_carries(gateway):

@@ -9,8 +9,10 @@ import pytest
 
 from lockgate.cli.details import state_line
 from lockgate.cli.output import duration, print_json, print_json_line
+from lockgate.cli.person import OnStandardInput
 from lockgate.cli.plain import plain, plain_lines, size
 from lockgate.cli.questions import answer
+from lockgate.model.problem import ProblemError
 from lockgate.protocol.secret import Secret
 
 
@@ -104,10 +106,22 @@ def test_sessions_are_shown_with_time_and_place():
     assert "since ?  from x\n" in shown
 
 
+def test_the_code_of_a_wrong_answer_outlives_the_question():
+    label = {"retry": True, "user": "alice", "password_label": "Password (Support code: K7QD-2XMR):"}
+    nobody = OnStandardInput(lambda text, *, hidden: None)
+    prompt = {"kind": "credentials", **CREDENTIALS, **label}
+    with pytest.raises(ProblemError) as caught:
+        answer(prompt, nobody)
+    assert caught.value.problem.as_dict()["support_code"] == "K7QD-2XMR"
+    with pytest.raises(ProblemError) as caught:
+        answer(prompt | {"retry": False}, nobody)
+    assert "support_code" not in caught.value.problem.as_dict()
+
+
 def test_labels_of_the_server_are_plain_and_short():
     labels = {"user_label": "Badge\n\x1b[2J:", "password_label": "x" * 500}
     _, shown = asked("credentials", CREDENTIALS | labels, "a", "b")
-    assert shown == f"Badge[2J: \n{'x' * 59}…: "
+    assert shown == f"Badge[2J: \n{'x' * 99}…: "
     _, shown = asked("credentials", CREDENTIALS | {"secondary": True}, "a", "b")
     assert shown == "Secondary user name: \nSecondary password: "
 

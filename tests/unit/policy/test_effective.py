@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from lockgate.model.access_rule import AccessRule
+from lockgate.model.decision import Reason
 from lockgate.model.policy import (
     AccessPolicy,
     AppliesTo,
@@ -98,6 +99,18 @@ def test_features_count_when_one_role_has_them_and_options_only_of_those_roles()
     only = effective(mine, ["Web"])
     assert (only.web, only.vpn, only.access) == (True, False, ())
     assert "VPN Tunneling is off: no role has it" in [reason.text for reason in only.reasons]
+
+
+def test_bookmarks_of_ones_own_need_one_role_with_web():
+    a, b = Role("A"), Role("B", own_bookmarks=True)
+    both = effective(policy(a, b), ["A", "B"])
+    assert both.own_bookmarks
+    assert (
+        Reason("own_bookmarks is on: one role is enough (role 'B')", "roles/B/web_options/own_bookmarks")
+        in both.reasons
+    )
+    assert not effective(policy(a, b), ["A"]).own_bookmarks
+    assert not effective(policy(a, replace(b, web=False)), ["A", "B"]).own_bookmarks
 
 
 def test_the_portal_looks_as_the_first_role_says_and_has_the_bookmarks_of_all():

@@ -166,6 +166,8 @@ def test_session_options_and_features():
             "~session: connection profile none, then P",
         ]
     }
+    own = replace(OLD, roles={"Staff": replace(STAFF, own_bookmarks=True), "Admins": ADMINS})
+    assert changes(compare(own, recorded(ALICE))) == {"alice": ["+feature: bookmarks of one's own"]}
     no_vpn = replace(OLD, roles={"Staff": replace(STAFF, vpn_tunneling=False), "Admins": ADMINS})
     [feature, destination] = changes(compare(no_vpn, recorded(ALICE)))["alice"]
     assert feature == "-feature: VPN Tunneling"

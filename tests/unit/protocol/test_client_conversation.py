@@ -16,6 +16,7 @@ from lockgate.protocol.pulse.client_events import (
     Configured,
     CookieRefused,
     CredentialsAsked,
+    EndMoved,
     EspOffered,
     Fatal,
     Licence,
@@ -48,7 +49,7 @@ from lockgate.protocol.pulse.events import (
     SignInAcknowledged,
     TokenGiven,
 )
-from lockgate.protocol.pulse.extensions import CAPABILITIES
+from lockgate.protocol.pulse.extensions import CAPABILITIES, SESSION_OPTIONS
 from lockgate.protocol.pulse.questions import SessionOffer
 from lockgate.protocol.secret import Secret
 from tests.transcripts.configurations import CONFIGURATIONS
@@ -681,6 +682,8 @@ def test_the_end_of_the_sign_in_is_a_success() -> None:
         Frame(0xA4C, 1, bytes(200)),
         Frame(0xA4C, 1, OFFER.body[:-1]),
         Frame(0xA4C, 1, OFFER.body),  # keys before the configuration that says how to use them
+        Frame(0xA4C, 0x4C01, b"\0\0\x0e\x10"),
+        Frame(0xA4C, 0x4C01, b""),
     ],
 )
 def test_frames_passed_over_in_the_configuration(frame: Frame) -> None:
@@ -741,11 +744,44 @@ def test_the_latest_keys_are_answered() -> None:
         conversation.answer_esp(OURS)
 
 
+def test_the_end_of_the_session_is_told_anew() -> None:
+    pair = introduced(capabilities=frozenset([SESSION_OPTIONS]))
+    pair.server.signed_in(COOKIE, 3600, 600)
+    pair.settle()
+    pair.server.configure(CONFIGURATIONS["captured"])
+    with pytest.raises(UsageError):
+        pair.server.tell_remaining(60)
+    pair.server.end_configuration()
+    pair.seen()
+    for seconds in (1, 7200, (1 << 32) - 1):
+        pair.server.tell_remaining(seconds)
+        [frame] = pair.server.take_frames()
+        assert (frame.vendor, frame.kind, frame.body) == (0xA4C, 0x4C01, seconds.to_bytes(4))
+        assert pair.client.receive(frame) == [EndMoved(seconds)]
+    for seconds in (-1, 0, 1 << 32):
+        with pytest.raises(UsageError):
+            pair.server.tell_remaining(seconds)
+    assert pair.server.take_frames() == []
+
+
+@pytest.mark.parametrize("body", [b"", b"\0", b"\0\0\x0e", bytes(4), b"\0\0\x0e\x10\0", b"360", bytes(16000)])
+def test_an_end_that_is_no_number_of_seconds_is_refused(body: bytes) -> None:
+    with pytest.raises(PeerError, match="no number of seconds"):
+        in_tunnel().receive(Frame(0xA4C, 0x4C01, body))
+
+
+def test_another_vendors_frame_of_that_number_moves_no_end() -> None:
+    conversation = in_tunnel()
+    assert conversation.receive(Frame(0x5597, 0x4C01, b"\0\0\x0e\x10")) == []
+    assert conversation.ignored == 1
+
+
 def test_a_restarted_client_service_takes_up_the_tunnel() -> None:
     conversation = ClientConversation.in_tunnel()
     [_] = conversation.receive(OFFER)
     conversation.answer_esp(OURS)
     [_] = conversation.take_frames()  # a rekey, so no ncmo=1
+    assert conversation.receive(Frame(0xA4C, 0x4C01, b"\0\0\0\1")) == [EndMoved(1)]
     assert conversation.receive(Frame(0xA4C, 0x93, b"errorType=6 errorString=replaced\n")) == [
         Fatal(6, "replaced")
     ]

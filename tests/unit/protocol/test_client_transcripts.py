@@ -139,6 +139,7 @@ MEANING = {  # what the server was told to do, and what we make of it
     "offer_esp": "EspOffered",
     "end_configuration": "ConfigurationEnded",
     "nudge_esp": "Licence",
+    "tell_remaining": "EndMoved",
     "fatal": "Fatal",
 }
 

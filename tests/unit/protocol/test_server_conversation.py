@@ -400,6 +400,7 @@ def test_commands_out_of_turn_are_our_mistake() -> None:
         lambda: before.offer_esp(256, KEYS.secret),
         before.end_configuration,
         before.nudge_esp,
+        lambda: before.tell_remaining(1),
         lambda: before.fatal(7, "ended"),
     ):
         with pytest.raises(UsageError):

@@ -83,7 +83,7 @@ class Rig:
         return Sessions(self.store, self.in_force, self.audit, self.decisions, self.clock)
 
     async def end_session(self, session: int, cause: Any) -> object:
-        return await self.sessions.end(session, cause)
+        return await self.sessions.end_many([session], cause)
 
     async def cut_off(self) -> object:
         return None

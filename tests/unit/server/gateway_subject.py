@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.support_code import said_in
 from lockgate.protocol.edge_link import (
+    CloseSession,
     Fatal,
     OpenSession,
     SessionState,
@@ -90,6 +92,7 @@ class Subject(Rig):
             sign_ins=self.sign_ins,
             launches=self.launches,
             authorities=Authorities(self.in_force, self.audit, self.clock),
+            audit=self.audit,
             clock=self.clock,
         )
         self.running = None
@@ -145,6 +148,10 @@ class Subject(Rig):
         assert isinstance(opened, Opened)
         return opened
 
+    async def live(self):
+        """What administrators see."""
+        return self.service.with_traffic(await self.sessions.live())
+
     async def cause(self, session):
         """Why the session has ended, according to the store; None when it has not."""
         return (await self.sessions.find(session.id)).cause
@@ -184,6 +191,25 @@ def state_of(session, *, conn=0, transport=Transport.NONE, spis=()):
         spis=spis,
         traffic=NOTHING,
     )
+
+
+async def sees_end(edge, session, fatal):
+    """Waits for the end of a session with this farewell; the message, and the support code that it says."""
+
+    def found():
+        return [
+            (message, said_in(message.fatal.text))
+            for message in edge.of(CloseSession)
+            if message.session == session.id
+            and message.fatal is not None
+            and message.fatal.text.partition(" Support code: ")[0] == fatal.text
+            and message.fatal.code == fatal.code
+        ]
+
+    await eventually(found)
+    [(message, code)] = found()
+    assert code, message
+    return message, code
 
 
 def opened_generations(edge, session):

@@ -42,13 +42,18 @@ async def eventually(fact: Callable[[], T]) -> T:
 
 
 class ScriptedEdge:
-    """Listens on `path` while its context is open. `got` has everything but hello and keepalives."""
+    """Listens on `path` while its context is open. `got` has everything but hello, keepalives and barriers.
+
+    barriers: the number of each, and how many messages of `got` came before it. passes: answers them.
+    """
 
     def __init__(
         self, path: Path, sessions: tuple[edge_link.SessionState, ...] = (), number: int = 1
     ) -> None:
         self.hello = edge_link.EdgeHello(edge_link.VERSION, number, sessions)
         self.got: list[edge_link.ToEdge] = []
+        self.barriers: list[tuple[int, int]] = []
+        self.passes = True
         self.tasks: set[asyncio.Task[object] | None] = set()
         self._path = path
         self._up = asyncio.Event()
@@ -124,6 +129,10 @@ class ScriptedEdge:
         if isinstance(message, edge_link.ControlHello):
             self.say(self.hello)
             self._up.set()
+        elif isinstance(message, edge_link.Barrier):
+            self.barriers.append((message.number, len(self.got)))
+            if self.passes:
+                self.say(edge_link.BarrierPassed(message.number))
         elif not isinstance(message, edge_link.Keepalive):
             self.got.append(message)
 

@@ -76,8 +76,31 @@ def test_the_edge_and_a_client_that_asked_for_it_hear_of_the_new_end(tmp_path, m
             assert told(edge, 1) == hears
             assert edge.of(SetRules) == []
             assert (await it.sessions.find(session.id)).expires == session.started + 6600
-            [live] = await it.service.live()
+            [live] = await it.live()
             assert live.session.expires == session.started + 6600
+
+    run(work())
+
+
+def test_while_time_goes_on_everybody_hears_once(tmp_path, monkeypatch):
+    """The extension and the length that its session has by its roles are one and the same end."""
+
+    async def work():
+        async with subject(tmp_path, configuration=HOUR) as it, it.serving() as edge:
+            session = await enters(it, edge, OwnClient(edge, 1))
+            it.clock.now = session.started + 600
+
+            def ticking():
+                it.clock.now += 0.001
+                return it.clock.now
+
+            monkeypatch.setattr(it.sessions, "_clock", ticking)
+            extended = await it.service.extend(session.id, source=ALICE)
+            assert extended.expires == extended.extended + 3600
+            await it.settle(edge)
+            assert len(deadlines(edge)) == len(told(edge, 1)) == 1
+            assert await it.sessions.find(session.id) == extended
+            assert "session-change" not in [each.event for each in await it.store.audit.newest(9)]
 
     run(work())
 

@@ -9,6 +9,7 @@ from lockgate.model.session import EndCause
 from lockgate.protocol.edge_link import Attach, CloseSession, OpenSession, SessionEnded, SetRules
 from lockgate.protocol.edge_link import EndCause as Said
 from lockgate.server.gateway import service
+from lockgate.server.sessions import By
 from lockgate.server.store.interface import WebSessionRecord
 from tests.unit.server.control_subject import OPEN, tree
 from tests.unit.server.gateway_subject import NOTHING, state_of, subject
@@ -68,8 +69,10 @@ def test_an_end_that_the_store_did_not_take_is_told_again(tmp_path, quick):
             async with it.serving(state_of(session, conn=5)):
                 it.sessions.failing = {"end"}
                 with pytest.raises(ProblemError):
-                    await it.service.end(session.id, EndCause.DISCONNECTED)
+                    await it.service.end_many([session.id], EndCause.DISCONNECTED, By("root", "local"))
                 assert await it.ends(session) is EndCause.DISCONNECTED
+                [act] = [each for each in await it.store.audit.newest(9) if each.log == "admin"]
+                assert (act.event, act.actor, act.user) == ("session-disconnect", "root", "alice")
 
     run(work())
 

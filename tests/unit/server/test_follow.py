@@ -10,7 +10,6 @@ import pytest
 from lockgate.model.session import EndCause, Refusal, RefusalReason
 from lockgate.protocol.edge_link import (
     Attach,
-    CloseSession,
     Fatal,
     OpenSession,
     SetDeadline,
@@ -19,7 +18,7 @@ from lockgate.protocol.edge_link import (
     Transport,
 )
 from tests.unit.server.control_subject import OPEN, realm, rule, tree
-from tests.unit.server.gateway_subject import state_of, subject
+from tests.unit.server.gateway_subject import sees_end, state_of, subject
 from tests.unit.server.scripted_edge import Visitor
 from tests.unit.server.support import CLIENT, NO_PROOF, run
 
@@ -157,7 +156,8 @@ def test_a_role_that_is_lost_is_lost_now(tmp_path, how):
             mine = [m for m in heard() if m.session == alice.id]
             # The packets stop before the store is asked.
             assert (type(mine[0]), mine[0].rules) == (SetRules, ())
-            assert mine[-1] == CloseSession(session=alice.id, fatal=NO_MORE)
+            message, code = await sees_end(edge, alice, NO_MORE)
+            assert mine[-1] == message
             assert await it.cause(alice) is EndCause.POLICY_CHANGED
             if how != "by the realm's own policy":  # which is closed to everybody
                 assert [m for m in heard() if m.session == bob.id] == []
@@ -168,6 +168,11 @@ def test_a_role_that_is_lost_is_lost_now(tmp_path, how):
                 if each.event == "session-end" and each.session == alice.id
             ]
             assert (entry.reason, entry.revision, entry.user) == ("policy-changed", 2, "alice")
+            # The code that the client heard leads the help desk to what took the rights away.
+            found = await it.decisions.find(code)
+            assert (found.kind, found.session, found.revision) == ("end", alice.id, 2)
+            assert any(not each["ok"] and each["path"] for each in found.reasons)
+            assert code in entry.text
             if how == "by the access feature":  # the roles are as they were
                 return
             await it.decisions.flush()
@@ -187,12 +192,8 @@ def test_other_roles_are_written_down_with_their_cause(tmp_path):
             assert [(type(m), m.session) for m in heard()] == [(SetRules, alice.id)]
             stored = await it.sessions.find(alice.id)
             assert (stored.roles, stored.revision) == (("Staff", "Guests"), 2)
-            entry = (await it.store.audit.newest(1))[0]
-            assert (entry.event, entry.reason, entry.text) == (
-                "session-change",
-                "policy-changed",
-                "Staff, Guests",
-            )
+            [entry] = [each for each in await it.store.audit.newest(5) if each.event == "session-change"]
+            assert (entry.reason, entry.text) == ("policy-changed", "Staff, Guests")
 
     run(work())
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +12,7 @@ from lockgate.protocol.edge_link import (
     Attach,
     CloseConn,
     CloseSession,
+    Fatal,
     InstallEspIn,
     InstallEspOut,
     LinkFrame,
@@ -25,9 +25,7 @@ from lockgate.protocol.edge_link import (
 )
 from lockgate.protocol.if_t import TcgKind
 from lockgate.protocol.pulse.esp_keys import decode_offer
-from lockgate.server.datadir import DataDirectory
 from lockgate.server.gateway import edge_client, entrance, service
-from lockgate.server.operations import operations
 from tests.unit.protocol.openconnect_frames import KEYS, KEYS_ANSWER, LOGOUT
 from tests.unit.server.control_subject import limits, realm, tree
 from tests.unit.server.gateway_subject import (
@@ -37,6 +35,7 @@ from tests.unit.server.gateway_subject import (
     LICENCE,
     NOTHING,
     opened_generations,
+    sees_end,
     state_of,
     subject,
 )
@@ -216,7 +215,7 @@ def test_a_logout_before_the_tunnel_ends_the_session_and_opens_none(tmp_path, ac
             await it.settle(edge)
             assert await it.cause(opened.session) is EndCause.LOGOUT
             assert edge.of(OpenSession, Attach) == []
-            assert await it.service.live() == []
+            assert await it.live() == []
 
     run(work())
 
@@ -343,13 +342,13 @@ def test_a_session_that_another_process_ends_during_the_sign_in_is_dropped(tmp_p
             seen = it.sessions.looks
             await eventually(lambda: it.sessions.looks >= seen + 3)
             client.send(client.answer())
-            dropped = CloseSession(session=opened.session.id, fatal=ENDED_BY_ADMINISTRATOR)
-            await edge.sees(dropped)
+            dropped, code = await sees_end(edge, opened.session, ENDED_BY_ADMINISTRATOR)
             await it.settle(edge)
+            assert (await it.decisions.find(code)).session == opened.session.id
             assert not [
                 m for m in edge.got[edge.got.index(dropped) :] if isinstance(m, (OpenSession, Attach))
             ]
-            assert await it.service.live() == []
+            assert await it.live() == []
 
     run(work())
 
@@ -403,7 +402,7 @@ def test_what_the_edge_has_and_the_store_has_not_is_closed(tmp_path):
     async def work():
         async with subject(tmp_path) as it:
             kept, over = (await it.open()).session, (await it.open()).session
-            await it.sessions.end(over.id, EndCause.LOGOUT)
+            await it.sessions.end_many([over.id], EndCause.LOGOUT)
             unknown = replace(kept, id=4711)
             async with it.serving(state_of(unknown), state_of(over), state_of(kept, conn=5)) as edge:
                 await it.settle(edge)
@@ -504,6 +503,23 @@ def test_an_error_of_the_store_does_not_end_the_service(tmp_path, monkeypatch, b
     run(work())
 
 
+def test_the_end_with_an_account_has_a_code_as_well(tmp_path):
+    async def work():
+        async with subject(tmp_path) as it:
+            session = (await it.open()).session
+            async with it.serving(state_of(session, conn=5)) as edge:
+                await it.store.users.set_enabled("System Local", "alice", False, it.clock.now, it.clock.now)
+                await it.service.end_stale()
+                _, code = await sees_end(edge, session, Fatal(7, "The account was disabled."))
+                found = await it.decisions.find(code)
+                assert (found.kind, found.session) == ("end", session.id)
+                assert found.reasons[-1]["text"] == "the account was disabled"
+                [entry] = [e for e in await it.store.audit.newest(9) if e.event == "session-end"]
+                assert (entry.reason, entry.text) == ("user-disabled", f"code {code}")
+
+    run(work())
+
+
 def test_a_session_is_cut_off_even_when_the_store_fails(tmp_path):
     async def work():
         async with subject(tmp_path) as it:
@@ -512,35 +528,10 @@ def test_a_session_is_cut_off_even_when_the_store_fails(tmp_path):
                 it.sessions.failing = {"end"}
                 with pytest.raises(ProblemError):
                     await it.service.end(session.id, EndCause.DISCONNECTED)
-                await edge.sees(CloseSession(session=session.id, fatal=ENDED_BY_ADMINISTRATOR))
-
-    run(work())
-
-
-def test_disconnecting_a_user_takes_another_spelling_and_refuses_a_stranger(tmp_path):
-    async def work():
-        async with subject(tmp_path) as it:
-            alices, bobs = (await it.open()).session, (await it.open("bob")).session
-            async with it.serving(state_of(alices, conn=5), state_of(bobs, conn=6)) as edge:
-                parts = SimpleNamespace(
-                    gateway=it.service,
-                    store=it.store,
-                    sessions=it.sessions,
-                    in_force=it.in_force,
-                    directory=DataDirectory(tmp_path),
-                    started=it.clock.now,
-                )
-                table = operations(parts, None)
-                for stranger in ("carol", "ali", "a\nb"):
-                    with pytest.raises(ProblemError) as caught:
-                        await table["disconnect"]({"user": stranger})
-                    assert caught.value.problem.code == "no-such-user"
-                    assert "\n" not in caught.value.problem.text()
-                assert await table["disconnect"]({"user": " \uff21LICE "}) == {"ended": [str(alices.id)]}
-                await edge.sees(CloseSession(session=alices.id, fatal=ENDED_BY_ADMINISTRATOR))
-                assert await it.cause(alices) is EndCause.DISCONNECTED
-                assert await it.cause(bobs) is None
-                assert await table["disconnect"]({"user": "alice"}) == {"ended": []}
+                _, code = await sees_end(edge, session, ENDED_BY_ADMINISTRATOR)
+                # Told again, the store has the code that the client was told.
+                assert await it.ends(session) is EndCause.DISCONNECTED
+                assert (await it.decisions.find(code)).session == session.id
 
     run(work())
 

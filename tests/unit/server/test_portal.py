@@ -13,6 +13,7 @@ import pytest
 
 from lockgate.model.prompt import Refused
 from lockgate.model.session import EndCause
+from lockgate.model.support_code import said_in
 from lockgate.protocol.preconfig import parse
 from lockgate.server.launch_handles import LIFETIME, REFUSED
 from lockgate.server.sessions import Opened
@@ -172,6 +173,55 @@ def test_a_refusal_says_why_and_how_to_go_on(tmp_path, user, code):
             assert code in page.text
             assert 'href="/"' in page.text
             assert browser.cookies == {}
+
+    run(work())
+
+
+def test_a_wrong_password_and_a_refusal_come_with_a_code(tmp_path):
+    async def work():
+        async with portal(tmp_path) as subject:
+            seen = {}
+            for name in ("alice", "nobody"):
+                browser = subject.browser()
+                page = await browser.submit(await browser.get(), username=name, password="wrong")
+                code = said_in(page.text)
+                assert (await subject.services.decisions.find(code)).user == name
+                seen[name] = page.text.replace(code, "").replace(name, "").replace(page.fields()["csrf"], "")
+            assert seen["alice"] == seen["nobody"]
+            browser = subject.browser()
+            page = await browser.submit(await browser.get(), username="dora", password=PASSWORD)
+            [code] = re.findall(r"Support code: <b>([0-9A-Z-]{9})</b>", page.text)
+            assert (await subject.services.decisions.find(code)).kind == "refusal"
+
+    run(work())
+
+
+def test_asking_what_one_may_reach(tmp_path):
+    async def work():
+        async with portal(tmp_path) as subject:
+            browser = subject.browser()
+            home = await browser.sign_in()
+            assert 'action="/portal/reach"' in home.text
+            page = await browser.submit(home, "/portal/reach", target="10.77.0.9:443")
+            assert page.status == 200
+            assert "No: 10.77.0.9, TCP port 443" in page.text or "Yes: 10.77.0.9, TCP port 443" in page.text
+            [code] = re.findall(r"Support code: <b>([0-9A-Z-]{9})</b>", page.text)
+            found = await subject.services.decisions.find(code)
+            assert (found.user, found.kind, found.facts["source"]) == ("alice", "question", "192.0.2.9")
+            assert ("Yes" in page.text) == found.allow
+            wrong = await browser.submit(
+                await browser.get("/portal/reach"), "/portal/reach", target="<b>no name", protocol="tcp"
+            )
+            assert wrong.status == 422
+            assert "&lt;b&gt;no name" in wrong.text
+            assert "This is not the name of a host." in wrong.text
+            stranger = subject.browser()
+            assert (await stranger.get("/portal/reach")).status == 303
+            forged = await browser.post("/portal/reach", {"target": "10.77.0.9", "protocol": "tcp"})
+            assert forged.status == 403
+            for _ in range(30):
+                page = await browser.submit(page, "/portal/reach", target="10.77.0.9", protocol="tcp")
+            assert page.status == 429
 
     run(work())
 
@@ -341,6 +391,7 @@ def test_a_user_ends_own_sessions_and_no_others(tmp_path):
             foreign = [
                 f"tunnel:{theirs.session.id}",
                 "tunnel:x",
+                "tunnel:" + "9" * 19,
                 "tunnel:" + "9" * 30,
                 "web:nobody",
                 "",
@@ -483,7 +534,7 @@ def test_nobody_extends_what_is_over_or_not_theirs(tmp_path):
             services = subject.services
             theirs = (await services.sessions.open(identity("mia"), CLIENT)).session
             over = (await services.sessions.open(identity(), CLIENT)).session
-            await services.sessions.end(over.id, EndCause.LOGOUT)
+            await services.sessions.end_many([over.id], EndCause.LOGOUT)
             browser, gone = subject.browser(), subject.browser()
             await gone.sign_in()
             [signed_out] = await services.store.web_sessions.live("portal")
@@ -498,6 +549,7 @@ def test_nobody_extends_what_is_over_or_not_theirs(tmp_path):
                 f"web:{console.id}",
                 "web:nobody",
                 "tunnel:x",
+                "tunnel:" + "9" * 19,
                 "tunnel:" + "9" * 30,
                 "",
             ):
@@ -554,6 +606,140 @@ def test_the_sign_in_is_extended_where_no_sessions_are_shown(tmp_path):
             page = await extend(browser, soon, buttons(soon)[0])
             assert "was extended" in page.text
             assert "click Extend" not in page.text
+
+    run(work())
+
+
+def own_tree(*, staff=True, users=False):
+    """Users of the realm Staff may add bookmarks with the role Staff, or those with Users."""
+    document = two_realms().model_dump(mode="json")
+    for role, may in zip(document["roles"], (users, staff), strict=True):
+        role["web_options"]["own_bookmarks"] = may
+    document["realms"][1]["when_several"] = "merge"
+    document["realms"][0]["rules"][0]["roles"] = ["Users", "Staff"]
+    document["sign_in_policies"][0]["realms"] = ["Users"]
+    return type(TREE).model_validate(document)
+
+
+async def save(browser, page, **form):
+    """The form of the page of bookmarks."""
+    fields = {"csrf": page.fields()["csrf"], **form}
+    return await browser.post(
+        "/portal/bookmarks", fields, origin=f"https://{HOST}", **{"sec-fetch-site": "same-origin"}
+    )
+
+
+def entries(page):
+    """Names on the page of bookmarks, and the ids of those that can be edited."""
+    names = re.findall(r'<div class="what"><b>(.*?)</b>', page.text)
+    return dict(zip(names, re.findall(r"edit=([0-9a-f]{32})", page.text), strict=True))
+
+
+def test_bookmarks_of_ones_own(tmp_path):
+    async def work():
+        async with portal(tmp_path, own_tree()) as subject:
+            browser = subject.browser()
+            assert "Add bookmarks of your own" in (await browser.sign_in()).text
+            page = await browser.get("/portal/bookmarks")
+            for name in ("<b>Wiki", "Mail", "Notes"):
+                reply = await save(
+                    browser, page, name=name, url="https://own.example.org/?a=1&b=2", new_window="yes"
+                )
+                assert (reply.status, reply.header("location")) == (303, "/portal/bookmarks")
+            page = await browser.get("/portal/bookmarks")
+            assert list(entries(page)) == ["&lt;b&gt;Wiki", "Mail", "Notes"]
+            await save(browser, page, id=entries(page)["Notes"], action="up")
+            await save(browser, page, id=entries(page)["&lt;b&gt;Wiki"], action="delete")
+            page = await browser.get(f"/portal/bookmarks?edit={entries(page)['Mail']}")
+            assert 'value="Mail"' in page.text
+            await save(browser, page, id=entries(page)["Mail"], name="Post", url="http://post.example.org")
+            home = (await browser.get()).text
+            own = home.partition("Your own")[2].partition("</ul>")[0]
+            assert re.findall(r"<b>(.*?)</b>", own) == ["Notes", "Post"]
+            assert (
+                '<a href="https://own.example.org/?a=1&amp;b=2" rel="noopener noreferrer" target="_blank">'
+                in own
+            )
+            assert '<a href="http://post.example.org" rel="noopener noreferrer">' in own
+            # The organisation's stand above, and nobody else has these.
+            assert home.index("Mobile Webmail") < home.index("Your own")
+            assert await subject.services.store.user_records.get("System Local", "mia") == {}
+            again = subject.browser()
+            await again.sign_in()
+            assert list(entries(await again.get("/portal/bookmarks"))) == ["Notes", "Post"]
+
+    run(work())
+
+
+def test_what_is_no_bookmark_is_said_beside_what_was_typed(tmp_path):
+    async def work():
+        async with portal(tmp_path, own_tree()) as subject:
+            browser = subject.browser()
+            await browser.sign_in()
+            page = await browser.get("/portal/bookmarks")
+            for name, url in (
+                ("Bad", "javascript:alert(1)"),
+                ("Bad", "data:text/html,<script>"),
+                ("Bad", "https://somebody@host/"),
+                ("", "https://host/"),
+            ):
+                reply = await save(browser, page, name=name, url=url)
+                assert reply.status == 422
+                assert 'role="alert"' in reply.text
+                assert reply.fields()["url"] == url
+            for form in ({"id": "0" * 32, "action": "up"}, {"id": "x", "action": "delete"}, {"id": "\x00"}):
+                reply = await save(browser, page, name="n", url="https://host/", **form)
+                assert "not there any more" in reply.text
+            assert (await browser.get("/portal/bookmarks?edit=x")).status == 404
+            foreign = {"csrf": "x", "name": "n", "url": "https://host/"}
+            reply = await browser.post("/portal/bookmarks", foreign, origin=f"https://{HOST}")
+            assert reply.status == 403
+            reply = await browser.post(
+                "/portal/bookmarks", {**foreign, "csrf": page.fields()["csrf"]}, origin="https://evil.example"
+            )
+            assert reply.status == 403
+            assert await subject.services.store.user_records.get("System Local", "alice") == {}
+
+    run(work())
+
+
+def test_bookmarks_need_a_role_that_allows_them(tmp_path):
+    async def work():
+        async with portal(tmp_path, own_tree(staff=False)) as subject:
+            browser = subject.browser()
+            home = await browser.sign_in()
+            assert "bookmarks of your own" not in home.text
+            assert (await browser.get("/portal/bookmarks")).status == 403
+            assert (await save(browser, home, name="n", url="https://host/")).status == 403
+            # One role of several is enough, at once; taken away again, they are kept but not shown.
+            await subject.adopt(own_tree(staff=False, users=True))
+            assert (await save(browser, home, name="n", url="https://host/")).status == 303
+            assert "https://host/" in (await browser.get()).text
+            await subject.adopt(own_tree(staff=False))
+            assert "https://host/" not in (await browser.get()).text
+            await subject.adopt(own_tree())
+            assert "https://host/" in (await browser.get()).text
+
+    run(work())
+
+
+def test_preferences_change_every_page(tmp_path):
+    async def work():
+        async with portal(tmp_path) as subject:
+            browser = subject.browser()
+            assert 'data-colours="auto" data-density="comfortable"' in (await browser.sign_in()).text
+            page = await browser.get("/portal/preferences")
+            assert page.options("colours") == ["auto", "light", "dark"]
+            reply = await browser.submit(page, "/portal/preferences", colours="dark", density="compact")
+            assert "Your preferences are saved." in (await browser.follow(reply)).text
+            for path in ("/", "/portal/preferences", "/portal/password"):
+                shown = (await browser.get(path)).text
+                assert 'data-colours="dark" data-density="compact"' in shown
+                assert '<meta name="color-scheme" content="dark">' in shown
+            wrong = await browser.submit(
+                page, "/portal/preferences", colours='dark"><script>', density="compact"
+            )
+            assert wrong.status == 400
 
     run(work())
 

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from lockgate.model.session import EndCause, Refusal, RefusalReason
-from lockgate.protocol.edge_link import Attach, CloseConn, CloseSession, Fatal, InstallEspIn, RekeyWanted
+from lockgate.model.support_code import said_in
+from lockgate.protocol.edge_link import Attach, CloseConn, Fatal, InstallEspIn, RekeyWanted
 from lockgate.protocol.pulse.extensions import resume_message
 from lockgate.protocol.secret import Secret
 from lockgate.server.sessions import Opened, Proof
 from lockgate.server.sessions import service as sessions_service
 from lockgate.server.store import cookies
-from tests.unit.server.control_subject import Rig
-from tests.unit.server.gateway_subject import opened_generations, state_of, subject
+from tests.unit.server.control_subject import Rig, realm, tree
+from tests.unit.server.gateway_subject import opened_generations, sees_end, state_of, subject
 from tests.unit.server.scripted_edge import OwnClient, ScriptedEdge, Visitor, eventually
 from tests.unit.server.support import CLIENT, PASSWORD, identity, new_store, run, same_store, user
 
@@ -130,7 +131,7 @@ def test_an_ended_session_says_so_before_any_proof_is_looked_at(tmp_path):
     async def work():
         async with case(tmp_path) as it:
             opened = await it.open()
-            await it.sessions.end(opened.session.id, EndCause.LOGOUT)
+            await it.sessions.end_many([opened.session.id], EndCause.LOGOUT)
             for shown in (None, Proof(Secret(HERE), b"")):
                 assert await it.resume(opened.cookie, shown) is RefusalReason.ENDED
 
@@ -257,7 +258,7 @@ def test_cookies_go_with_their_session(tmp_path):
         async with case(tmp_path) as it:
             opened = await it.open()
             await it.resume(await it.resume(opened.cookie))
-            await it.sessions.end(opened.session.id, EndCause.LOGOUT)
+            await it.sessions.end_many([opened.session.id], EndCause.LOGOUT)
             it.clock.now += sessions_service.KEEP_ENDED + 1
             await it.sessions.due()
             assert await it.resume(opened.cookie) is RefusalReason.UNKNOWN
@@ -335,6 +336,26 @@ async def refused(edge, conn, cookie, key=KEY, shown=None):
     return answer
 
 
+def test_who_has_proven_the_session_hears_why_it_may_not_go_on(tmp_path):
+    nobody = tree(realms=[realm(policy={"browser": {"rules": [{"pattern": "*", "action": "deny"}]}})])
+
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            first = await signed_in(edge)
+            # In force before anybody has looked at the live sessions.
+            await it.in_force.adopt(nobody, 2)
+            stranger = await refused(edge, 2, first, key=OTHER_KEY)
+            assert b"Support code" not in bytes(stranger)
+            answer = bytes(await refused(edge, 3, first))
+            assert b"Access is not allowed with this program." in answer
+            code = said_in(answer.decode(errors="replace"))
+            found = await it.decisions.find(code)
+            assert (found.kind, found.user, found.revision) == ("resume", "alice", 2)
+            assert "realms/Users/policy/browser" in [each["path"] for each in found.reasons]
+
+    run(work())
+
+
 def test_from_sign_in_through_resumptions(tmp_path):
     async def work():
         async with subject(tmp_path) as it, it.serving() as edge:
@@ -379,16 +400,14 @@ def test_a_replayed_cookie_ends_the_session_everywhere_and_is_told(tmp_path):
             it.clock.now += 1
             # Without the key as well: that somebody has it is enough.
             answer = await refused(edge, 4, first, key=None)
-            await edge.sees(CloseSession(session=session.id, fatal=TAKEN_OVER))
+            await sees_end(edge, session, TAKEN_OVER)
             assert await it.cause(session) is EndCause.COOKIE_REPLAYED
             await it.settle(edge)
-            told = [(e.event, e.outcome, e.reason, e.session) for e in await it.store.audit.newest(2)]
-            assert told == [
-                ("session-end", "ok", "cookie-replayed", session.id),
-                ("cookie-replayed", "failed", "cookie-replayed", session.id),
-            ]
+            told = [(e.event, e.outcome, e.reason, e.session) for e in await it.store.audit.newest(3)]
+            assert ("session-end", "ok", "cookie-replayed", session.id) in told
+            assert ("cookie-replayed", "failed", "cookie-replayed", session.id) in told
             assert answer == await refused(edge, 5, third)  # nobody goes on with it
-            assert await it.service.live() == []
+            assert await it.live() == []
 
     run(work())
 
@@ -402,7 +421,7 @@ def test_a_replay_cuts_off_the_packets_even_when_the_store_fails(tmp_path):
             it.clock.now += 1
             it.sessions.failing = {"end"}
             await OwnClient(edge, 4, KEY).show_cookie(first)
-            await edge.sees(CloseSession(session=session.id, fatal=TAKEN_OVER))
+            await sees_end(edge, session, TAKEN_OVER)
             await edge.sees(CloseConn(conn=4))
 
     run(work())
@@ -510,7 +529,7 @@ def test_administrators_see_what_is_bound_and_how_packets_are_protected(tmp_path
             await signed_in(edge)
             await Visitor(edge, 2).enter((await it.open("bob")).cookie)
             await eventually(lambda: len(edge.of(Attach)) == 2)
-            shown = {live.session.user: live.as_dict(it.clock.now) for live in await it.service.live()}
+            shown = {live.session.user: live.as_dict(it.clock.now) for live in await it.live()}
             assert {name: (row["bound"], row["suite"]) for name, row in shown.items()} == {
                 "alice": (True, "aes128-gcm"),
                 "bob": (False, "aes256-cbc-sha256"),

@@ -161,14 +161,14 @@ def test_an_ended_session_is_over_and_says_why(tmp_path, cause, reason):
     async def work():
         async with subject(tmp_path) as it:
             opened = await it.open()
-            ended = await it.sessions.end(opened.session.id, cause)
+            [ended] = await it.sessions.end_many([opened.session.id], cause)
             assert (ended.ended, ended.cause) == (it.clock.now, cause)
             for answer in (
                 await it.sessions.by_cookie(opened.cookie),
                 await it.resume(opened.cookie),
             ):
                 assert answer == Refusal(reason, ended)
-            assert await it.sessions.end(opened.session.id, EndCause.LOGOUT) is None
+            assert await it.sessions.end_many([opened.session.id], EndCause.LOGOUT) == []
             assert await it.audited() == [
                 ("session-open", "ok", ""),
                 ("session-end", "ok", cause.value),
@@ -308,7 +308,7 @@ def test_what_is_over_is_not_extended(tmp_path, way):
         async with subject(tmp_path, roles=[role(allow_extension=True)]) as it:
             session = (await it.open()).session
             if way == "logout":
-                await it.sessions.end(session.id, EndCause.LOGOUT)
+                await it.sessions.end_many([session.id], EndCause.LOGOUT)
             elif way == "length":
                 it.clock.now += 1000
                 await it.sessions.note_activity({session.id: it.clock.now})
@@ -333,7 +333,7 @@ def test_a_session_that_ends_while_it_is_extended_stays_ended(tmp_path, monkeypa
             extend = it.sessions._records.extend
 
             async def late(*args):
-                await it.sessions.end(session.id, EndCause.LOGOUT)
+                await it.sessions.end_many([session.id], EndCause.LOGOUT)
                 return await extend(*args)
 
             monkeypatch.setattr(it.sessions._records, "extend", late)
@@ -412,7 +412,7 @@ def test_addresses_wait_their_quarantine(tmp_path):
     async def work():
         async with subject(tmp_path) as it:
             first = (await it.open()).session
-            await it.sessions.end(first.id, EndCause.LOGOUT)
+            await it.sessions.end_many([first.id], EndCause.LOGOUT)
             it.clock.now += 29.9
             assert (await it.open()).session.address4 == ip_address("10.88.0.3")
             it.clock.now += 0.1
@@ -459,7 +459,7 @@ def test_old_ended_sessions_are_forgotten(tmp_path):
     async def work():
         async with subject(tmp_path) as it:
             opened = await it.open()
-            await it.sessions.end(opened.session.id, EndCause.LOGOUT)
+            await it.sessions.end_many([opened.session.id], EndCause.LOGOUT)
             await it.sessions.due()
             assert (await it.sessions.by_cookie(opened.cookie)).reason is RefusalReason.ENDED
             it.clock.now += service.KEEP_ENDED + 1

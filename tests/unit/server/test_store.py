@@ -180,6 +180,11 @@ def test_users_by_the_page(place):
             ):
                 assert [each.name for each in await store.users.page(server, text, None, 9)] == found
             assert [await store.users.count(), await store.users.count(ADMIN_SERVER)] == [6, 1]
+            for server, count in ((None, 5), (ADMIN_SERVER, 0), (LOCAL_SERVER, 5)):
+                hidden = {ADMIN_SERVER, "nowhere"}
+                seen = await store.users.page(server, "", None, 9, without=hidden)
+                assert len(seen) == count == await store.users.count(server, without=hidden)
+                assert ADMIN_SERVER not in {each.server for each in seen}
             assert [each.name for each in await store.users.all(ADMIN_SERVER)] == ["root"]
 
     run(work())
@@ -619,12 +624,20 @@ def test_sessions_of_a_browser_and_many_at_once(place):
             other = await store.sessions.open(replace(draft(), parent="w2"), POOLS, 9, noted)
             assert await store.sessions.of_parent("w1") == sorted(mine, key=lambda session: session.id)
             wanted = [session.id for session in mine] + [12]
-            ended = await store.sessions.end_many(wanted, EndCause.DISCONNECTED, 1100.0, 1130.0, noted)
+            assert await store.sessions.live_among(wanted) == set(wanted[:2])
+            ended = await store.sessions.end_many(wanted, EndCause.DISCONNECTED, 1100.0, 1130.0, noted, noted)
             assert [session.id for session in ended] == wanted[:2]
             assert {(session.ended, session.cause) for session in ended} == {(1100.0, EndCause.DISCONNECTED)}
             assert await store.sessions.end_many(wanted, EndCause.DISCONNECTED, 1200.0, 1230.0, noted) == []
             assert await store.sessions.live() == [other]
-            assert len(await store.audit.newest(99)) == 5
+            assert await store.sessions.live_among(wanted) == set()
+            assert (
+                await store.sessions.live_numbers()
+                == [other.id]
+                == await store.sessions.live_numbers("alice")
+            )
+            assert await store.sessions.live_numbers("bob") == []
+            assert len(await store.audit.newest(99)) == 7
 
     run(work())
 

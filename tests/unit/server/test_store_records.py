@@ -65,6 +65,7 @@ def test_a_browser_session_lives_and_ends_once(place):
             ended = replace(seen, ended=2000.0, cause="idle")
             assert await shelf.by_cookie(bytes([1]) * 32) == ended
             assert (await shelf.due(9e9), await shelf.live()) == ([], [])
+            assert await shelf.live_counts() == {"console": 0, "portal": 0}
             await shelf.prune(2000.0)
             assert await shelf.find("w1") == ended
             await shelf.prune(2000.1)
@@ -110,6 +111,7 @@ def test_browsers_are_counted_and_ended_by_user(place):
             assert not await shelf.add(web(4, serial=8))
             assert not await shelf.add(web(4, "bob"))
             assert [each.id for each in await shelf.live("portal")] == ["w1", "w2"]
+            assert await shelf.live_counts() == {"console": 1, "portal": 2}
             assert [each.id for each in await shelf.live(user="alice", server=ADMIN_SERVER)] == ["w3"]
             assert await shelf.end_of_user(LOCAL_SERVER, "alice", "logout", NOW, keep="w2") == ["w1"]
             # A new password ends the others', a disabled account its own too.
@@ -228,6 +230,8 @@ def test_a_commit_takes_its_draft_and_tells_the_audit_or_does_nothing(place):
             expected = replace(draft, base=4, version=3, changed=NOW + 3, tree='{"c": 1}')
             assert await store.drafts.get("d1") == expected
             assert await store.drafts.all() == [replace(expected, tree="")]
+            assert await store.drafts.head("d1") == replace(expected, tree="")
+            assert await store.drafts.head("d2") is None
 
             commit = store.revisions.add
             assert not await commit(revision(2), 1, draft="d1", draft_version=2, note=NOTE)
@@ -335,6 +339,24 @@ def test_decisions(place):
             assert [each.session for each in await store.decisions.since(NOW, "bob")] == [5]
             await store.decisions.prune(NOW + 5)
             assert [each.session for each in await store.decisions.since(0)] == [5]
+
+    run(work())
+
+
+def test_decisions_are_found_by_their_code_and_thinned_by_their_kind(place):
+    async def work():
+        async with new_store(place) as store:
+            tries = [replace(decision(n), kind="attempt", code=f"0000-000{n}") for n in range(6)]
+            await store.decisions.add_many([decision(9), *tries, replace(tries[2], user="bob")])
+            assert (await store.decisions.by_code("0000-0003", NOW)).session == 3
+            assert (await store.decisions.by_code("0000-0002", NOW)).user == "bob"  # the newest
+            assert await store.decisions.by_code("0000-0003", NOW + 4) is None
+            assert await store.decisions.by_code("0000-0009", NOW) is None
+            assert [each.session for each in await store.decisions.since(0, kinds=("sign-in",))] == [9]
+            await store.decisions.thin(("attempt", "question"), 7)
+            assert len(await store.decisions.since(0)) == 8
+            await store.decisions.thin(("attempt", "question"), 3)
+            assert [each.session for each in await store.decisions.since(0)] == [9, 4, 5, 2]
 
     run(work())
 

@@ -10,13 +10,17 @@ from datetime import UTC, datetime
 
 import pytest
 
+from lockgate.model.decision import Reason
 from lockgate.model.session import EndCause
 from lockgate.server import pki
+from lockgate.server.audit import with_code
 from lockgate.server.config.edits import SetValue
 from lockgate.server.config.service import SEED_DIGEST
+from lockgate.server.sessions import service as sessions_service
 from lockgate.server.store.interface import ADMIN_SERVER, LOCAL_SERVER
+from lockgate.server.web import tokens
 from lockgate.server.web.local import call_app
-from tests.unit.server.support import run
+from tests.unit.server.support import facts, run
 from tests.unit.server.web_subject import ADMIN_REALM, AGENT, FULL, NOBODY, SOURCE, Subject, web
 
 DRAFTS = "/api/v1/config/drafts"
@@ -412,12 +416,78 @@ def test_sessions_are_listed_by_the_page_and_ended(tmp_path):
             one = await subject.ask("DELETE", f"/api/v1/sessions/{mine[0].id}", admin)
             assert one.json == {"ended": [str(mine[0].id)]}
             assert (await subject.get(f"/api/v1/sessions/{mine[0].id}", admin)).code == "no-such-session"
-            rest = await subject.post("/api/v1/sessions/end", admin, {"user": "bob"})
-            assert rest.json == {"ended": [str(mine[1].id)]}
-            entries = await subject.store.audit.newest(10)
-            ends = [(entry.user, entry.actor) for entry in entries if entry.event == "session-disconnect"]
-            assert [user for user, _ in ends] == ["alice", "bob"]
-            assert all(actor.startswith("admin (token ") for _, actor in ends)
+
+    run(work())
+
+
+def test_several_sessions_end_in_one_step(tmp_path):
+    async def work():
+        async with web(tmp_path) as subject:
+            admin = await subject.token("sessions:write")
+
+            async def end(given):
+                return await subject.post("/api/v1/sessions/end", admin, given)
+
+            alices, bobs = [await subject.tunnel() for _ in range(3)], await subject.tunnel("bob")
+            numbers = [str(each.id) for each in alices]
+            for wrong in (
+                {},
+                {"sessions": numbers, "user": "alice"},
+                {"user": "alice", "all": True},
+                {"all": False},
+                {"sessions": []},
+                {"sessions": ["x"]},
+                {"user": ""},
+            ):
+                reply = await end(wrong)
+                assert (reply.status, reply.code) == (422, "bad-request"), wrong
+            assert "exactly one of sessions, user and all" in (await end({})).json["details"][0]
+            for strange in ("5", str((1 << 63) - 1), "9" * 19):
+                reply = await end({"sessions": [numbers[0], strange]})
+                assert (reply.code, strange in reply.json["summary"]) == ("no-such-session", True)
+            for stranger in ("carol", "ali", "a\nb"):
+                reply = await end({"user": stranger})
+                assert (reply.code, "\n" in reply.json["summary"]) == ("no-such-user", False)
+            assert len(await subject.store.sessions.live()) == 4
+            assert (await end({"sessions": [numbers[0]] * 2})).json == {"ended": numbers[:1]}
+            assert (await end({"sessions": numbers[:1]})).code == "no-such-session"
+            assert sorted((await end({"user": " \uff21LICE "})).json["ended"]) == sorted(numbers[1:])
+            assert (await end({"user": "alice"})).json == {"ended": []}
+            assert (await end({"all": True})).json == {"ended": [str(bobs.id)]}
+            entries = await subject.store.audit.newest(20)
+            acts = [each for each in entries if each.event == "session-disconnect"]
+            assert {each.session: each.user for each in acts} == {
+                **{each.id: "alice" for each in alices}, bobs.id: "bob",
+            }  # fmt: skip
+            assert len(acts) == 4
+            assert all(each.actor.startswith("admin (token ") for each in acts)
+            assert {(each.log, each.source) for each in acts} == {("admin", SOURCE)}
+
+    run(work())
+
+
+def test_many_sessions_end_in_few_transactions(tmp_path, monkeypatch):
+    """Each with two lines in the audit; other writers have their turn in between."""
+    monkeypatch.setattr(sessions_service, "STEP", 4)
+
+    async def work():
+        async with web(tmp_path) as subject:
+            admin = await subject.token("sessions:write")
+            mine = [await subject.tunnel(name) for name in ("alice", "bob") for _ in range(5)]
+            writes, database = [], subject.store.sessions._database
+            write = database.write
+
+            async def counted(*args, **kwargs):
+                writes.append(args)
+                return await write(*args, **kwargs)
+
+            monkeypatch.setattr(database, "write", counted)
+            reply = await subject.post("/api/v1/sessions/end", admin, {"all": True})
+            assert len(reply.json["ended"]) == len(mine)
+            ends = [each for each in writes if "end_many" in each[0].__qualname__]
+            assert (len(ends), len(writes)) == (3, 4)  # and that the token was used
+            events = [each.event for each in await subject.store.audit.newest(20)]
+            assert events == ["session-end", "session-disconnect"] * 10
 
     run(work())
 
@@ -519,6 +589,44 @@ def test_tokens_make_no_tokens_and_nobody_makes_them_for_others(tmp_path):
                 subject.app, "POST", "/api/v1/tokens", body={**new, "name": "cli", "owner": "second"}
             )
             assert made.body["about"]["owner"] == "second"
+
+    run(work())
+
+
+def test_tokens_that_are_over_stand_in_nobodys_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokens, "MAX_PER_OWNER", 4)
+
+    async def work():
+        async with web(tmp_path) as subject:
+            admin = await subject.console()
+
+            async def make(name, seconds=3600):
+                subject.clock.now += 1
+                given = {"name": name, "scopes": ["*"], "seconds": seconds}
+                reply = await subject.post("/api/v1/tokens", admin, given)
+                return reply.code if reply.status != 201 else reply.json["about"]["id"]
+
+            async def names():
+                return sorted(each.name for each in await subject.store.tokens.all("admin"))
+
+            for name in ("a", "b"):
+                await make(name, 60)
+            revoked = await make("c")
+            assert (await subject.ask("DELETE", f"/api/v1/tokens/{revoked}", admin)).status == 204
+            subject.clock.now += 60
+            await make("d")
+            # There is room for no record more, but for three tokens: the name that is wanted goes first, then the oldest.
+            await make("b")
+            assert await names() == ["a", "b", "c", "d"]
+            await make("e")
+            assert await names() == ["b", "c", "d", "e"]
+            await make("f")
+            assert await names() == ["b", "d", "e", "f"]
+            assert await make("g") == "too-many-tokens"
+            assert await make("d") == "too-many-tokens"
+            subject.clock.now += 3600
+            await make("b")
+            assert await names() == ["b", "d", "e", "f"]
 
     run(work())
 
@@ -626,6 +734,39 @@ def test_explanations_and_what_if(tmp_path):
             report = await subject.post("/api/v1/what-if", admin, {"draft": draft})
             assert report.status == 200, report.content
             assert (await subject.post("/api/v1/what-if", admin, {})).status == 400
+
+    run(work())
+
+
+def test_a_support_code_finds_the_decision(tmp_path):
+    async def work():
+        async with web(tmp_path) as subject:
+            helper = await subject.token("logs:read")
+            decisions, audit = subject.parts.decisions, subject.parts.services.audit
+            reason = Reason("no rule allows it", "access_control", False, "not for you")
+            code = decisions.refuse("sign-in", facts("alice"), ("Users",), 1, [reason], session=7)
+            await audit.record("sign-in", ok=False, user="alice", text=with_code("Users", code), log="user")
+            found = (await subject.get(f"/api/v1/decisions/{code.lower().replace('-', '')}", helper)).json
+            assert (found["code"], found["user"], found["session"], found["allow"]) == (
+                code,
+                "alice",
+                "7",
+                False,
+            )
+            assert found["reasons"] == [{"text": reason.text, "path": reason.path, "ok": False}]
+            assert (await subject.get("/api/v1/explain", helper, query=found["again"])).status == 200
+            [line] = (
+                await subject.get("/api/v1/logs/user-access", helper, query={"code": code.lower()})
+            ).json["entries"]
+            assert line["text"] == f"code {code}: Users"
+            other = (await subject.get("/api/v1/logs/user-access?code=0000-0000", helper)).json
+            assert other["entries"] == []
+            assert (await subject.get("/api/v1/logs/user-access?code=what", helper)).code == "bad-code"
+            missing = await subject.get("/api/v1/decisions/0000-0000", helper)
+            assert (missing.status, missing.code) == (404, "no-such-code")
+            assert (await subject.get("/api/v1/decisions/what", helper)).status == 400
+            other = await subject.token("users:write")
+            assert (await subject.get(f"/api/v1/decisions/{code}", other)).status == 403
 
     run(work())
 

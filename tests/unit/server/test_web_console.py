@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import pytest
 
+from lockgate.model.decision import Reason
 from lockgate.server.config.edits import SetValue
 from lockgate.server.web.console.menu import entries
 from lockgate.server.web.sessions import COOKIES
-from tests.unit.server.support import PASSWORD, run
+from tests.unit.server.support import PASSWORD, facts, run
 from tests.unit.server.web_subject import (
     ADMIN_HOST,
     NOBODY,
@@ -59,6 +61,29 @@ def test_everybody_sees_the_menu_of_their_rights(tmp_path):
                 assert (f'href="{entry.url}"' in page) == allowed, entry.id
                 reply = await subject.get(entry.url, caller)
                 assert (reply.status == 403) != allowed or entry.id == "sessions", entry.id
+
+    run(work())
+
+
+def test_the_help_desk_finds_a_decision_by_its_code(tmp_path):
+    async def work():
+        async with web(tmp_path) as subject:
+            await subject.role("system", logs="read")
+            caller = await subject.console("system")
+            reason = Reason("rule <x> denies it", "access_control/x", False)
+            known = replace(facts("alice"), user_agent="<script>")
+            code = subject.parts.decisions.refuse("sign-in", known, ("Users",), 1, [reason])
+            page = await subject.get(f"/admin/tracing?code={code.lower()}", caller)
+            assert page.status == 200
+            text = said(page)
+            assert f"{code}: sign-in, denied" in text
+            assert "rule &lt;x&gt; denies it" in text
+            assert b"<script>" not in page.content.replace(b"<script ", b"")
+            [again] = re.findall(r'href="(/admin/tracing\?[^"]*user=alice[^"]*)"', page.content.decode())
+            assert "alice" in said(await subject.get(html.unescape(again), caller))
+            assert (await subject.get("/admin/tracing?code=0000-0000", caller)).status == 404
+            log = await subject.get(f"/admin/logs/user-access?code={code}", caller)
+            assert f'value="{code}"' in log.content.decode()
 
     run(work())
 
@@ -121,6 +146,40 @@ def test_a_revision_with_many_changes_is_read_by_the_page(tmp_path):
             assert "101 to 120 of 120" in rest
             assert "roles/Role 119" in rest
             assert (await subject.get("/admin/revisions/3", caller)).status == 404
+
+    run(work())
+
+
+def test_what_was_found_about_a_draft_is_told_to_each_as_far_as_they_may_see(tmp_path):
+    """Also when somebody with more rights asked before, and about each version anew."""
+
+    async def work():
+        async with web(tmp_path) as subject:
+            await subject.role("roles", roles="read")
+            full, limited = await subject.console(), await subject.console("roles")
+            config = subject.parts.config
+            draft = await config.create_draft("admin")
+            for number in range(1, 4):
+                roles = [*draft.data["roles"], {"name": f"Role {number}"}]
+                edits = [SetValue("roles", roles), SetValue("network/mtu", 100 + number)]
+                draft = await config.edit(draft.id, draft.version, edits)
+                url = f"/api/v1/config/drafts/{draft.id}"
+                for caller, paths, wrong in (
+                    (full, ["network/mtu", *(f"roles/Role {each + 1}" for each in range(number))], 1),
+                    (limited, [f"roles/Role {each + 1}" for each in range(number)], 0),
+                ):
+                    found = (await subject.get(url + "/diff", caller)).json
+                    assert [each["path"] for each in found["changes"]] == paths
+                    part = (await subject.get(url + "/diff?skip=1&limit=1", caller)).json
+                    assert [each["path"] for each in part["changes"]] == paths[1:2]
+                    assert part["total"] == found["total"] == len(paths)
+                    judged = (await subject.get(url + "/validate", caller)).json
+                    assert (judged["valid"], len(judged["findings"])) == (False, wrong)
+                    if wrong:
+                        assert str(100 + number) in judged["findings"][0]["wrong"]
+                page = (await subject.get(f"/admin/changes?draft={draft.id}", limited)).content.decode()
+                assert f"Role {number}" in page
+                assert "mtu" not in page
 
     run(work())
 

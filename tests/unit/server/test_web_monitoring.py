@@ -12,6 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.edge_link import Traffic, Transport
 from lockgate.server.config.edits import SetValue
+from lockgate.server.gateway.enforcement import Histogram
 from lockgate.server.sampling import KEEP, LONG, MEDIUM, PERIOD, RANGES, Sampling, figures, mean
 from lockgate.server.store.records import Sample
 from tests.unit.server.support import Clock, new_store, place_of, run
@@ -50,6 +51,7 @@ def test_metrics_are_openmetrics_and_name_nobody(tmp_path):
                 await subject.tunnel(name)
             await subject.portal()
             subject.parts.gateway.counters = {"denied": 7, "rate": 2}
+            subject.parts.gateway.enforcement.histograms["disconnected"] = Histogram().plus(0.2)
             await subject.parts.services.sampling.turn()
             reply = await subject.get("/metrics", source="127.0.0.1")
             assert reply.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
@@ -65,6 +67,9 @@ def test_metrics_are_openmetrics_and_name_nobody(tmp_path):
             assert values["lockgate_edge_up",] == 0
             assert values["lockgate_configuration_revision",] == 1
             assert values["lockgate_dropped_packets_total", "denied"] == 7
+            assert values["lockgate_enforcement_seconds_bucket", "0.1", "disconnected"] == 0
+            assert values["lockgate_enforcement_seconds_bucket", "0.25", "disconnected"] == 1
+            assert values["lockgate_enforcement_seconds_sum", "disconnected"] == 0.2
             assert values["lockgate_process_resident_memory_bytes", "control"] > 1 << 20
             assert "lockgate_process_cpu_seconds" in families
             for word in ("alice", "bob", "192.0.2", "10.88.", "laptop"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from lockgate.server.web.app import Listed, route_table
-from lockgate.server.web.principal import AREAS, Needs, rights_of_scopes
+from lockgate.server.web.principal import AREAS, RECORDS, Needs, rights_of_scopes
 from tests.unit.server.support import run
 from tests.unit.server.web_subject import NOBODY, Caller, Subject, web
 
@@ -103,6 +103,8 @@ def _may(needs: Needs, scope: str) -> bool:
     area, _, right = scope.partition(":")
     if scope == "administrators:write":
         return True  # full power
+    if area == RECORDS and needs.kind == "any":
+        return False  # opens nothing that is for people
     enough = right == "write" or needs.right == "read"
     return enough and (needs.kind == "any" or needs.area == area)
 

@@ -8,9 +8,10 @@ import re
 from lockgate.server.config.edits import SetValue
 from lockgate.server.store.interface import ADMIN_SERVER, UploadRecord
 from lockgate.server.web.app import route_table
-from tests.unit.server.support import HASH, run
+from tests.unit.server.support import HASH, facts, run
 from tests.unit.server.web_subject import PUSH_TOKEN, web
 
+PEER_TOKEN = "a-token-of-a-peer-71d0"
 PASSPHRASE = "a passphrase of an export"
 NEW_PASSWORD = "planted-password-93c1"
 
@@ -43,6 +44,7 @@ async def _ids(subject, token) -> dict[str, str]:
         "upload": "0123456789abcdef",
         "component_set": "Default",
         "browser": browser.id,
+        "code": subject.parts.decisions.refuse("sign-in", facts("alice"), (), 1, ()),
     }
 
 
@@ -72,6 +74,10 @@ def test_no_secret_comes_out_of_any_get_route(tmp_path):
             await subject.parts.config.apply("admin", "a target", [SetValue("push_targets/other", target)])
             sealed = subject.parts.config.data["push_targets"][0]["token"]
             assert sealed.startswith("sealed:")
+            peer = target | {"token": PEER_TOKEN}
+            await subject.parts.config.apply("admin", "a peer", [SetValue("user_records/peers/other", peer)])
+            of_peer = subject.parts.config.data["user_records"]["peers"][0]["token"]
+            assert of_peer.startswith("sealed:")
             reply = await subject.ask(
                 "PUT",
                 f"/api/v1/users/{ADMIN_SERVER}/second/password",
@@ -82,8 +88,11 @@ def test_no_secret_comes_out_of_any_get_route(tmp_path):
             ids = await _ids(subject, token)
             secrets = [
                 PUSH_TOKEN.encode(),
+                PEER_TOKEN.encode(),
                 sealed.encode(),
                 sealed.partition("v1:")[2].encode(),
+                of_peer.encode(),
+                of_peer.partition("v1:")[2].encode(),
                 HASH.encode(),
             ]
             secrets += [b"$argon2id$", NEW_PASSWORD.encode()]

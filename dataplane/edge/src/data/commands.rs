@@ -101,6 +101,8 @@ pub(super) fn apply(order: ToEdge, book: &mut Book, now: u64) {
             None => book.counts.failure(Failure::StaleOrder),
         },
         ToEdge::CloseSession { session, fatal } => book.close(session, fatal.as_ref(), now),
+        // Orders are applied one after the other, by the thread that judges every packet.
+        ToEdge::Barrier { number } => book.report.barrier_passed(number),
         ToEdge::StartEsp { session, extended } => book.start_esp(session, extended, now),
         // These bring descriptors, so the front sends them as orders of their own.
         ToEdge::Dial(_) | ToEdge::SetTun { .. } | ToEdge::SetPort { .. } => {}

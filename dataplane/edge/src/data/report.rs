@@ -86,6 +86,10 @@ impl Report {
         (self.up)(FromEdge::RekeyWanted { session });
     }
 
+    pub(super) fn barrier_passed(&mut self, number: u64) {
+        (self.up)(FromEdge::BarrierPassed { number });
+    }
+
     /// Makes the next report due now.
     pub(super) fn hurry(&mut self, now: u64) {
         self.next = now;

@@ -259,6 +259,38 @@ fn only_the_sessions_own_addresses_and_allowed_ends_pass() {
 }
 
 #[test]
+fn a_barrier_is_passed_when_what_was_ordered_before_is_in_force() {
+    let mut gateway = Gateway::start();
+    let (mut client, _) = gateway.on_tls(Settings::default());
+    let good = udp(CLIENT4, HOST4, b"fine");
+    client.send_packet(&good);
+    assert_eq!(gateway.take().1, good);
+    // More orders than one turn applies; the last one takes everything away.
+    for revision in 2..500 {
+        let rules = if revision < 499 {
+            vec![allow(&[0; 4])]
+        } else {
+            vec![]
+        };
+        gateway.order(ToEdge::SetRules {
+            session: SESSION,
+            revision,
+            rules,
+        });
+    }
+    gateway.order(ToEdge::Barrier { number: 7 });
+    gateway.order(ToEdge::Barrier { number: 8 });
+    for expected in [7, 8] {
+        let passed = gateway.wait_for(|news| matches!(news, FromEdge::BarrierPassed { .. }));
+        assert_eq!(passed, FromEdge::BarrierPassed { number: expected });
+    }
+    // No waiting here: not one packet may come through.
+    client.send_packet(&good);
+    gateway.wait_counter("denied", 1);
+    gateway.assert_quiet();
+}
+
+#[test]
 fn a_session_cannot_take_what_belongs_to_another() {
     let mut gateway = Gateway::start();
     let (mut client, _) = gateway.on_tls(Settings::default());

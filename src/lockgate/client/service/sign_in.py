@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lockgate.client import problems
 from lockgate.client.service.front import Cancelled, Front, FrontGone
 from lockgate.client.service.hub import EdgeGone, EdgeHub, Wire
 from lockgate.model.problem import Problem
+from lockgate.model.support_code import said_in, sentence
 from lockgate.protocol import edge_link
 from lockgate.protocol.errors import AnswerError, PeerError
 from lockgate.protocol.if_t import Frame
@@ -83,6 +84,8 @@ class Conversing:
         self._user, self._realm = wishes.user, wishes.realm
         self._realm_told = self._user_told = False
         self._until = math.inf  # time of the loop by which the configuration must be there
+        self._cookie_refused = False
+        self._support = ""  # code of the last wrong answer
         self._complaint = ""  # about the last answer, shown with the question when it is asked again
 
     async def run(self) -> Conversed:
@@ -102,9 +105,16 @@ class Conversing:
         except EdgeGone:
             raise AttemptError(problems.EDGE_DIED, final=False, system=True) from None
         except FrontGone:
-            raise AttemptError(problems.NOBODY_TO_ASK, final=True) from None
+            raise AttemptError(self._with_code(problems.NOBODY_TO_ASK), final=True) from None
         except Cancelled:
-            raise AttemptError(problems.CANCELLED, final=True) from None
+            raise AttemptError(self._with_code(problems.CANCELLED), final=True) from None
+
+    def _with_code(self, problem: Problem) -> Problem:
+        """After a wrong answer the gateway's code belongs to it."""
+        if not self._support:
+            return problem
+        summary = f"{problem.summary} The last answer was wrong. {sentence(self._support)}."
+        return replace(problem, summary=summary, support=self._support)
 
     async def _next_frame(self) -> Frame:
         while True:
@@ -147,9 +157,12 @@ class Conversing:
                     raise PeerError("the configuration ended without one")
                 return True
             case says.SignInRefused(text):
-                raise AttemptError(problems.refused(text), final=True)
+                problem = problems.session_refused if self._cookie_refused else problems.refused
+                raise AttemptError(problem(text), final=True)
             case says.SignInFailed(code):
                 raise AttemptError(problems.failed(code), final=True)
+            case says.CookieRefused(None):
+                self._cookie_refused = True  # its text follows
             case says.CookieRefused():
                 raise AttemptError(problems.SESSION_GONE, final=True)
             case says.Fatal(code, text):
@@ -222,6 +235,7 @@ class Conversing:
 
     async def _answer_credentials(self, asked: says.CredentialsAsked) -> None:
         wish = "" if self._user_told else self._wishes.user
+        self._support = said_in(asked.password_label) if asked.retry else ""
         fields = await self._ask(
             "credentials",
             {

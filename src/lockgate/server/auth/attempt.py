@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lockgate.model.decision import Reason
+from lockgate.model.decision import REFUSAL, Reason, said
 from lockgate.model.facts import SignInFacts
 from lockgate.model.policy import Policy, Realm
-from lockgate.model.prompt import SessionOption
+from lockgate.model.prompt import Refused, SessionOption
 from lockgate.model.session import EndCause
-from lockgate.server.audit import Audit
+from lockgate.model.text import printable
+from lockgate.server.audit import USER_LIMIT, Audit, with_code
 from lockgate.server.auth.password_check import PasswordCheck
 from lockgate.server.auth.request import SignInRequest
 from lockgate.server.auth.servers import Account, AuthServerDriver
@@ -94,7 +95,53 @@ class Attempt:
         if self.request.audience == "users":
             self.shared.decisions.note("sign-in", facts, roles, allow, self.policy.revision, reasons)
 
-    async def note(self, reason: str, typed: str, realm: Realm | None = None, text: str = "") -> None:
+    async def turn_away(
+        self, typed: str, realm: Realm | None, reason: str, reasons: Sequence[Reason], text: str = ""
+    ) -> str:
+        """The support code of a no to somebody who has not shown who they are; audit and decision have it too.
+
+        The same work, and the same answer, whether there is such a user or not.
+        """
+        client = self.request.client
+        facts = SignInFacts(
+            user=printable(typed, USER_LIMIT),
+            server="" if realm is None else realm.server,
+            realm="" if realm is None else realm.name,
+            source=client.source,
+            user_agent=client.user_agent,
+            host_name=client.host_name,
+            time=self.shared.clock(),
+            certificate=self.request.certificate,
+        )
+        code = self.shared.decisions.turn_away(facts, self.policy.revision, reasons)
+        await self.note(reason, typed, realm, text, code)
+        return code
+
+    async def refuse(
+        self,
+        refused: Refused,
+        facts: SignInFacts,
+        realm: Realm,
+        reasons: Sequence[Reason],
+        *,
+        kind: str = REFUSAL,
+        roles: tuple[str, ...] = (),
+        reason: str = "",
+        text: str = "",
+    ) -> Refused:
+        """A no to somebody whose password was right, who hears the reasons; audit and decision have the same code.
+
+        kind: of the decision; administrators' are never made again. reason: for the audit, if not the refusal's.
+        """
+        if self.request.audience != "users":
+            kind = REFUSAL
+        code = self.shared.decisions.refuse(kind, facts, roles, self.policy.revision, reasons)
+        await self.note(reason or refused.code, facts.user, realm, text, code)
+        return replace(refused, support=code, reasons=said(reasons, False))
+
+    async def note(
+        self, reason: str, typed: str, realm: Realm | None = None, text: str = "", code: str = ""
+    ) -> None:
         """A line in the audit about what did not lead in. typed: the name as the person gave it."""
         where = realm.name if realm is not None else ""
         await self.shared.audit.record(
@@ -103,7 +150,7 @@ class Attempt:
             reason=reason,
             user=typed,
             source=self.source,
-            text=": ".join(filter(None, (where, text))),
+            text=with_code(": ".join(filter(None, (where, text))), code),
             log=self.log,
         )
 

@@ -8,9 +8,10 @@ same. That an account is disabled is said only to who knows its password.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from lockgate.model.decision import Reason
 from lockgate.model.policy import Realm, SignInPolicy
 from lockgate.model.prompt import Credentials, Prompt, RealmChoice, Refused
 from lockgate.policy import sign_in as urls
@@ -28,6 +29,29 @@ BUSY = Refused("busy", "The gateway is busy. Try again in a moment.")
 FAILED = Refused("sign-in-failed", "User name or password is wrong.")
 DISABLED = Refused("user-disabled", "This account is disabled. Ask your administrator.")
 NOT_ALLOWED = Refused("not-allowed", "Sign-in is not allowed from this network or with this program.")
+
+# What the codes of the audit mean, for the decision that the support code finds.
+_GUARD = "sign_in/guard"
+_WHY = {
+    "wrong-password": Reason("the password is wrong", "", False),
+    "empty-password": Reason("the password is empty", "", False),
+    "password-too-short": Reason("the password is shorter than passwords here are", "", False),
+    "unknown-user": Reason("the auth server knows no such user", "auth_servers", False),
+    "bad-name": Reason("that cannot be a user name", "", False),
+    "no-auth-server": Reason("the realm's auth server does not exist", "auth_servers", False),
+    "no-realm": Reason("the user name ends with no realm of this sign-in URL", "sign_in_policies", False),
+    "unknown-realm": Reason("this sign-in URL has no such realm", "sign_in_policies", False),
+    "address-locked": Reason("the address is locked after failed attempts", _GUARD, False),
+    "user-locked": Reason("the user is locked at this address after failed attempts", _GUARD, False),
+    "user-slowed": Reason("too many strange addresses try this user: one attempt at a time", _GUARD, False),
+    "busy": Reason("too many passwords wait to be checked", "", False),
+}
+_DISABLED = Reason("the account is disabled", "", False)
+
+
+def why(reason: str) -> Reason:
+    """One of them."""
+    return _WHY.get(reason) or Reason(f"the auth server says {reason}", "auth_servers", False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +117,10 @@ class AskCredentials:
             return await self._try(realm, name, name, password, state.failures)
         if realm is None:
             # A form that lets people type the name tells nobody which realms there are.
-            await self._attempt.note("unknown-realm", "", text=wanted)
+            unknown = "unknown-realm"
+            code = await self._attempt.turn_away("", None, unknown, [why(unknown)], text=wanted)
             if state.failures + 1 >= self._attempts:
-                return FAILED
+                return replace(FAILED, support=code)
             return self._offer_realms(state.failures + 1, None)
         return await self._enter_realm(realm)
 
@@ -113,8 +138,9 @@ class AskCredentials:
         decision = may_try(realm, self._attempt.facts(realm, typed, now), local_time(now))
         if decision.allow:
             return None
-        await self._attempt.note("not-allowed", typed, realm, text=decisive(decision.reasons))
-        return NOT_ALLOWED
+        reasons = decision.reasons
+        code = await self._attempt.turn_away(typed, realm, NOT_ALLOWED.code, reasons, decisive(reasons))
+        return replace(NOT_ALLOWED, support=code)
 
     # -- name and password -------------------------------------------------------------------------
 
@@ -122,13 +148,14 @@ class AskCredentials:
     def _attempts(self) -> int:
         return self._attempt.shared.in_force.tree.sign_in.attempts
 
-    def _ask(self, realm: Realm | None, failures: int = 0, typed: str = "") -> Prompt:
+    def _ask(self, realm: Realm | None, failures: int = 0, typed: str = "", code: str = "") -> Prompt:
         self._state = _Asking(realm, failures, typed)
         page = self._attempt.shared.in_force.page(self._entry)
         return Credentials(
             retry=bool(failures),
             user_label=_own_label(page, "user_label"),
             password_label=_own_label(page, "password_label"),
+            support=code,
         )
 
     async def _credentials(self, state: _Asking, fields: Mapping[str, object]) -> Prompt | Refused | Person:
@@ -163,18 +190,18 @@ class AskCredentials:
                 shared.driver(known.server), user, password, attempt.source, known.minimum_length
             )
         except Busy:
-            await attempt.note("busy", typed, realm)
-            return BUSY
+            return replace(BUSY, support=await attempt.turn_away(typed, realm, BUSY.code, [why(BUSY.code)]))
         if isinstance(account, Wrong):
-            await attempt.note("no-realm" if realm is None else account.reason, typed, realm)
+            reason = "no-realm" if realm is None else account.reason
+            code = await attempt.turn_away(typed, realm, reason, [why(reason)])
             if failures + 1 >= self._attempts:
-                return FAILED
+                return replace(FAILED, support=code)
             again = None if self._entry.realm_by_suffix else realm
-            return self._ask(again, failures + 1, typed)
+            return self._ask(again, failures + 1, typed, code)
         assert realm is not None
         if not account.enabled:
-            await attempt.note("user-disabled", typed, realm)
-            return DISABLED
+            facts = attempt.facts(realm, account.name, shared.clock())
+            return await attempt.refuse(DISABLED, facts, realm, [_DISABLED])
         if account.must_change:
             await attempt.note("password-expired", typed, realm)
         return Person(realm, account)

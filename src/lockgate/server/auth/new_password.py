@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from lockgate.model.decision import Reason
 from lockgate.model.prompt import NewPassword, Prompt, Refused
 from lockgate.protocol.errors import UsageError
 from lockgate.protocol.secret import Secret
 from lockgate.server.auth.attempt import Attempt, Person
-from lockgate.server.auth.credentials import BUSY, DISABLED
+from lockgate.server.auth.credentials import BUSY, DISABLED, why
 from lockgate.server.auth.passwords import Busy
 from lockgate.server.auth.servers import NotChanged, Wrong
 
@@ -45,17 +46,24 @@ class AskNewPassword:
             else:
                 result = await driver.change_password(name, new)
         except Busy:
-            await attempt.note("busy", name, realm)
-            return BUSY
+            return await self._refuse(BUSY, why(BUSY.code))
         if isinstance(result, NotChanged):
-            await attempt.note("password-not-changed", name, realm, text=result.text)
             self._failures += 1
-            return NOT_CHANGED if self._failures >= MAX_TRIED else NewPassword(result.text)
+            if self._failures >= MAX_TRIED:
+                reason = Reason(f"the password was not changed: {result.text}", "", False)
+                return await self._refuse(NOT_CHANGED, reason, result.text)
+            await attempt.note(NOT_CHANGED.code, name, realm, text=result.text)
+            return NewPassword(result.text)
         await shared.audit.record(
             "password-change", ok=True, user=name, source=attempt.source, text=driver.name, log="user"
         )
         await shared.cut_off()
         changed = await driver.lookup(name)
         if changed is None or not changed.enabled:
-            return DISABLED
+            return await self._refuse(DISABLED, Reason("the account was disabled meanwhile", "", False))
         return replace(self._person, account=changed)
+
+    async def _refuse(self, refused: Refused, reason: Reason, text: str = "") -> Refused:
+        attempt, realm = self._attempt, self._person.realm
+        facts = attempt.facts(realm, self._person.account.name, attempt.shared.clock())
+        return await attempt.refuse(refused, facts, realm, [reason], text=text)

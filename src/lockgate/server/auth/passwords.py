@@ -16,6 +16,7 @@ from typing import TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from lockgate.model.problem import Problem
 from lockgate.protocol.secret import Secret
 from lockgate.server.config.tree.authentication import Argon2
 
@@ -39,6 +40,23 @@ def prepare(password: Secret) -> bytes:
         return unicodedata.normalize("NFC", password.reveal_text()).encode()
     except ValueError:
         return password.reveal()
+
+
+def unfit(password: Secret, shortest: int) -> Problem | None:
+    """Why nobody can have this password; None for a good one. shortest: characters, as its auth server has it."""
+    try:
+        characters = len(password.reveal_text())
+    except ValueError:
+        return Problem("password-not-text", "The password is not UTF-8 text.", "Use UTF-8 text.")
+    if characters < max(shortest, 1):
+        use = f"Use at least {shortest} characters." if shortest > 1 else "Type one."
+        return Problem(
+            "password-too-short", f"The password is {'too short' if characters else 'empty'}.", use
+        )
+    if len(prepare(password)) > MAX_PASSWORD_BYTES:
+        use = f"Use at most {MAX_PASSWORD_BYTES} bytes."
+        return Problem("password-too-long", "The password is too long.", use)
+    return None
 
 
 def hash_password(parameters: Argon2, password: Secret) -> str:

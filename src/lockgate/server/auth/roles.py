@@ -20,6 +20,10 @@ MAX_ASKED = 3
 
 NO_ROLE = Refused("no-role", "Your account gives no access here. Ask your administrator.")
 NO_VPN = Refused("no-vpn", "Your account does not include VPN access. Ask your administrator.")
+NO_TUNNEL = Reason(
+    "no role has VPN tunneling", "roles", ok=False, said="none of your roles includes VPN access"
+)
+_NOT_CHOSEN = Reason("none of the roles that were offered was chosen", ok=False, said="you chose no role")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +48,9 @@ class AskRoles:
         decision = map_roles(attempt.policy, realm, facts, local_time(now), explain=False)
         if not decision.allow:
             decision = map_roles(attempt.policy, realm, facts, local_time(now))
-            attempt.decide(facts, (), False, decision.reasons)
-            await attempt.note("no-role", facts.user, realm, text=decisive(decision.reasons))
-            return NO_ROLE
+            return await attempt.refuse(
+                NO_ROLE, facts, realm, decision.reasons, kind="sign-in", text=decisive(decision.reasons)
+            )
         if not decision.choices:
             return await self._grant(facts, decision.roles, (), decision.reasons)
         self._state = _Choosing(facts, decision, asked=1)
@@ -61,8 +65,7 @@ class AskRoles:
             if state.asked < MAX_ASKED:
                 self._state = replace(state, asked=state.asked + 1)
                 return RoleChoice(options)
-            await self._attempt.note("no-role", state.facts.user, self._person.realm)
-            return NO_ROLE
+            return await self._attempt.refuse(NO_ROLE, state.facts, self._person.realm, [_NOT_CHOSEN])
         roles = options[int(chosen)]
         settled = settle(state.decision, roles)
         return await self._grant(state.facts, settled.roles, roles, settled.reasons)
@@ -71,10 +74,10 @@ class AskRoles:
         self, facts: SignInFacts, roles: tuple[str, ...], chosen: tuple[str, ...], reasons: tuple[Reason, ...]
     ) -> Refused | Granted:
         if self._attempt.request.kind == "tunnel" and not self._may_tunnel(roles):
-            reasons = (*reasons, Reason("no role has VPN tunneling", ok=False))
-            self._attempt.decide(facts, roles, False, reasons)
-            await self._attempt.note(NO_VPN.code, facts.user, self._person.realm)
-            return NO_VPN
+            reasons = (*reasons, NO_TUNNEL)
+            return await self._attempt.refuse(
+                NO_VPN, facts, self._person.realm, reasons, kind="sign-in", roles=roles
+            )
         self._attempt.decide(facts, roles, True, reasons)
         return Granted(self._person, facts, roles, chosen)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lockgate.model.decision import Reason
 from lockgate.model.prompt import Prompt, Refused, SessionChoice, SessionOption
 from lockgate.model.session import EndCause
 from lockgate.server.auth.attempt import Attempt, Granted
@@ -31,8 +32,7 @@ class AskRoom:
         if not options:
             return self._granted
         if self._asked >= MAX_ASKED:
-            await self._attempt.note("too-many-sessions", name, realm)
-            return NOT_CHOSEN
+            return await self._refuse()
         # Whoever got here knows the password: that must be seen even if no answer comes.
         await self._attempt.note("session-limit", name, realm)
         self._offered = frozenset(option.id for option in options)
@@ -42,8 +42,17 @@ class AskRoom:
     async def answer(self, fields: Mapping[str, object]) -> Prompt | Refused | Granted:
         chosen = fields.get("session")
         if not isinstance(chosen, str) or chosen not in self._offered:
-            granted = self._granted
-            await self._attempt.note("too-many-sessions", granted.facts.user, granted.person.realm)
-            return NOT_CHOSEN
+            return await self._refuse()
         await self._attempt.shared.end_session(int(chosen), EndCause.REPLACED)
         return await self.start()
+
+    async def _refuse(self) -> Refused:
+        granted = self._granted
+        realm = granted.person.realm
+        reason = Reason(
+            f"{granted.facts.user} has as many sessions as {realm.name} allows: {realm.max_sessions_per_user}",
+            f"{realm.path}/policy/limits/max_sessions_per_user",
+            False,
+            f"you may have {realm.max_sessions_per_user} sessions at a time",
+        )
+        return await self._attempt.refuse(NOT_CHOSEN, granted.facts, realm, [reason], roles=granted.roles)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lockgate.protocol.secret import Secret
-from lockgate.server.auth.passwords import MAX_PASSWORD_BYTES, Hasher, prepare
+from lockgate.server.auth.passwords import Hasher, unfit
 from lockgate.server.config.tree.authentication import AuthServer, LocalServer
 from lockgate.server.store.interface import UserRecord, Users
 
@@ -125,9 +125,9 @@ class LocalDriver:
     async def change_password(
         self, name: str, new: Secret, *, keep: str | None = None
     ) -> list[int] | NotChanged:
-        problem = self.unfit(new)
+        problem = unfit(new, self._server.minimum_length)
         if problem is not None:
-            return problem
+            return NotChanged(f"{problem.summary} {problem.fix}")
         async with self._hasher.slot():
             hashed = await self._hasher.hash(new)
         now = self._clock()
@@ -135,19 +135,6 @@ class LocalDriver:
             self.name, name, hashed, now, now + self._quarantine(), keep=keep
         )
         return NotChanged("The account is gone.") if ended is None else ended
-
-    def unfit(self, new: Secret) -> NotChanged | None:
-        """Why nobody can have this password here."""
-        try:
-            characters = len(new.reveal_text())
-        except ValueError:
-            return NotChanged("The new password is not UTF-8 text.")
-        shortest = self._server.minimum_length
-        if characters < shortest:
-            return NotChanged(f"The new password is too short: use at least {shortest} characters.")
-        if len(prepare(new)) > MAX_PASSWORD_BYTES:
-            return NotChanged(f"The new password is too long: use at most {MAX_PASSWORD_BYTES} bytes.")
-        return None
 
 
 class UnknownServer:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
+from lockgate.model.decision import REFUSAL, Reason
+from lockgate.model.identity import Identity
 from lockgate.model.policy import SignInPolicy
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.prompt import Refused, SignedIn
 from lockgate.model.session import EndCause
 from lockgate.policy import sign_in as urls
 from lockgate.protocol.secret import Secret
-from lockgate.server.audit import Audit
+from lockgate.server.audit import Audit, with_code
 from lockgate.server.auth.attempt import Shared
 from lockgate.server.auth.guard import Guard, Verdict
 from lockgate.server.auth.password_check import PasswordCheck, guarded
@@ -130,6 +132,26 @@ class SignIns:
         web_session: live, and proven by a launch handle.
         """
         return await go_on(self._shared, web_session, request)
+
+    async def not_opened(self, identity: Identity, what: str, problem: Problem) -> Refused:
+        """A browser whose user has signed in, and that got no session: for the help desk too.
+
+        what: "portal" or "console".
+        """
+        text = f"{problem.summary} {problem.fix}"
+        revision, reason = self._in_force.revision, Reason(problem.summary.removesuffix("."), "", False)
+        decisions = self._shared.decisions
+        code = decisions.refuse(REFUSAL, identity.facts, identity.roles, revision, [reason])
+        await self._audit.record(
+            "web-session-open",
+            ok=False,
+            reason=problem.code,
+            user=identity.user,
+            source=identity.source,
+            text=with_code(what, code),
+            log="user" if identity.audience == "users" else "admin",
+        )
+        return Refused(problem.code, text, code)
 
     async def change_password(
         self, server: str, user: str, old: Secret, new: Secret, source: str, *, keep: str | None = None

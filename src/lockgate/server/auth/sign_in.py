@@ -14,15 +14,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from lockgate.model.decision import Reason, said
 from lockgate.model.identity import seal_identity
 from lockgate.model.prompt import Notice, Prompt, Refused, SignedIn, Step
 from lockgate.policy import sign_in as urls
 from lockgate.protocol.errors import UsageError
+from lockgate.server.audit import with_code
 from lockgate.server.auth.attempt import Attempt, Granted, Person, Shared, decisive
 from lockgate.server.auth.credentials import AskCredentials
 from lockgate.server.auth.new_password import AskNewPassword
 from lockgate.server.auth.request import SignInRequest
-from lockgate.server.auth.roles import NO_ROLE, NO_VPN, AskRoles
+from lockgate.server.auth.roles import NO_ROLE, NO_TUNNEL, NO_VPN, AskRoles
 from lockgate.server.auth.room import AskRoom
 from lockgate.server.in_force import admit
 from lockgate.server.sessions.service import OUTDATED
@@ -81,8 +83,9 @@ class SignIn:
         entry = found.policy
         credentials = None if entry is None else AskCredentials(self._attempt, entry)
         if entry is None or credentials is None or not credentials.realms:
-            await self._attempt.note("no-sign-in-here", "", text=decisive(found.reasons))
-            return NOT_HERE
+            reasons = found.reasons or (Reason("the sign-in URL has no realm", "sign_in_policies", False),)
+            code = await self._attempt.turn_away("", None, NOT_HERE.code, reasons, decisive(found.reasons))
+            return replace(NOT_HERE, support=code)
         self._last_notice = policy.notifications.get(entry.post_notification)
         if notice := policy.notifications.get(entry.pre_notification):
             self._state = _ShowingNotice(credentials)
@@ -148,14 +151,13 @@ class SignIn:
         policy, roles = shared.in_force.policy, granted.roles
         if policy is not attempt.policy or facts != granted.facts:
             # What was decided while the person was typing may no longer be so.
-            _, decision = admit(policy, request.audience, facts, shared.clock(), granted.chosen)
+            verdict, decision = admit(policy, request.audience, facts, shared.clock(), granted.chosen)
             if decision is None or not decision.roles:
-                await attempt.note(OUTDATED.code, facts.user, realm)
-                return OUTDATED
+                return await attempt.refuse(OUTDATED, facts, realm, verdict.reasons)
             roles = decision.roles
             if request.kind == "tunnel" and not shared.in_force.rights(roles).effective.vpn:
-                await attempt.note(NO_VPN.code, facts.user, realm)
-                return NO_VPN
+                reasons = (*verdict.reasons, NO_TUNNEL)
+                return await attempt.refuse(NO_VPN, facts, realm, reasons, roles=roles)
         line = shared.audit.entry(
             "sign-in",
             ok=True,
@@ -196,15 +198,23 @@ async def go_on(shared: Shared, web_session: WebSessionRecord, request: SignInRe
     verdict, decision = admit(policy, "users", facts, shared.clock(), web_session.roles)
     roles = () if decision is None else decision.roles
     allow = bool(roles) and shared.in_force.rights(roles).effective.vpn
-    shared.decisions.note("sign-in", facts, roles, allow, policy.revision, verdict.reasons)
-    refused = None if allow else NO_VPN if roles else NO_ROLE
+    reasons = verdict.reasons if allow or not roles else (*verdict.reasons, NO_TUNNEL)
+    refused: Refused | None = None
+    if allow:
+        shared.decisions.note("sign-in", facts, roles, allow, policy.revision, reasons)
+    else:
+        code = shared.decisions.refuse("sign-in", facts, roles, policy.revision, reasons)
+        refused = replace(NO_VPN if roles else NO_ROLE, support=code, reasons=said(reasons, False))
     await shared.audit.record(
         "launch",
         ok=allow,
         reason="" if refused is None else refused.code,
         user=facts.user,
         source=request.client.source,
-        text=f"{facts.realm}: {', '.join(roles) or decisive(verdict.reasons)}",
+        text=with_code(
+            f"{facts.realm}: {', '.join(roles) or decisive(reasons)}",
+            None if refused is None else refused.support,
+        ),
         log="user",
         revision=policy.revision,
     )

@@ -35,6 +35,7 @@ from lockgate.server.store import open_store
 from lockgate.server.store.choice import conninfo_of, open_database, text_for
 from lockgate.server.store.open import SCHEMA
 from lockgate.server.store.tables import handles, leases, sessions, web_sessions
+from lockgate.server.store.user_records import restored
 
 SQLITE = "sqlite"
 _AT_FDCWD, _RENAME_NOREPLACE, _RENAME_EXCHANGE = -100, 1, 2  # linux/fcntl.h, linux/fs.h
@@ -139,6 +140,7 @@ async def fill(
         files, rows = carry_over(lines, stage, connection)
         upgrade(connection)
         ended = 0 if keep_sessions else _end_sessions(connection, clock())
+        restored(connection)
         return files, rows, ended
 
     database = open_database(place)

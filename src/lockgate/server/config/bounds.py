@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from lockgate.model.problem import Problem, ProblemError
@@ -55,6 +57,42 @@ def check_bounds(value: Any, what: str = "document") -> None:
             return
         level = inner
     raise _too_deep(what)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many values a JSON value has, itself included, and how many levels."""
+
+    values: int
+    levels: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether `check_bounds` lets it pass."""
+        return self.values <= MAX_VALUES and self.levels <= MAX_DEPTH + 1
+
+
+def size_of(value: Any, known: Callable[[dict[str, Any]], Size | None] = lambda _: None) -> Size:
+    """Counted until it does not fit. known: the size of a table in a list, where somebody knows it."""
+    count, levels, deepest = 0, 0, 0
+    level = [value]
+    while level and levels <= MAX_DEPTH + 1 and count <= MAX_VALUES:
+        levels += 1
+        count += len(level)
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner.extend(each.values())
+            elif isinstance(each, list):
+                for entry in each:
+                    size = known(entry) if isinstance(entry, dict) else None
+                    if size is None:
+                        inner.append(entry)
+                    else:
+                        count += size.values
+                        deepest = max(deepest, levels + size.levels)
+        level = inner
+    return Size(count, max(levels, deepest))
 
 
 def _no_constant(name: str) -> Any:

@@ -6,6 +6,7 @@ have no name is one setting. Both trees are JSON forms; parts that are not of th
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ class Difference:
 
 def same(one: Any, other: Any) -> bool:
     """Equality of JSON values; true is not 1, and 1 is not 1.0."""
+    if one is other:
+        return True
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -115,9 +118,30 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def share(value: Any, like: Any) -> Any:
+    """`value`, with the objects of `like` in the place of those that are the same: whoever compares them later,
+    or remembers what was found about one, knows them by identity."""
+    if value is like or type(value) is not type(like):
+        return value
+    if isinstance(value, dict):
+        shared = {key: share(each, like[key]) if key in like else each for key, each in value.items()}
+        unchanged = shared.keys() == like.keys() and all(each is like[key] for key, each in shared.items())
+        return like if unchanged else shared
+    if isinstance(value, list):
+        if _named(value) and _named(like):
+            known = {each["name"]: each for each in like}
+            entries = [share(each, known.get(each["name"])) for each in value]
+        else:
+            pairs = itertools.zip_longest(value, like[: len(value)])
+            entries = [share(each, other) for each, other in pairs]
+        unchanged = len(entries) == len(like) and all(a is b for a, b in zip(entries, like, strict=True))
+        return like if unchanged else entries
+    return like if value == like else value
+
+
 def differences(old: Any, new: Any, node: Node = ROOT, path: Names = ()) -> Iterator[Difference]:
     """All differences between two values of a place, in the order of the tree."""
-    if old is new or same(old, new):
+    if same(old, new):
         return
     if node.kind == "section" and isinstance(old, dict) and isinstance(new, dict):
         yield from _in_section(old, new, node, path)

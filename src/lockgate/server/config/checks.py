@@ -24,6 +24,7 @@ from lockgate.server.config.judges import (
     network,
     signing_in,
     times,
+    user_records,
 )
 from lockgate.server.config.schema import ROOT
 from lockgate.server.config.tree import Configuration
@@ -36,6 +37,7 @@ _JUDGES: tuple[Callable[[Configuration], Iterator[Finding]], ...] = (
     lock_out.judge,
     certificates.judge,
     connections.judge,
+    user_records.judge,
 )
 
 
@@ -76,9 +78,9 @@ class Checked:
         return self.configuration
 
 
-def check(tree: Configuration) -> list[Finding]:
-    """All findings about a tree whose single settings are right."""
-    found = list(names.judge(tree))
+def check(tree: Configuration, references: names.References | None = None) -> list[Finding]:
+    """All findings about a tree whose single settings are right. references: what is known about its objects."""
+    found = list(names.judge(tree, references))
     if any(not finding.warning for finding in found):
         return found  # the others speak of objects by name
     for judge in _JUDGES:
@@ -88,15 +90,30 @@ def check(tree: Configuration) -> list[Finding]:
 
 def validate(data: Any) -> Checked:
     """The tree of a JSON value, and all findings. Total for any JSON value."""
+    return judged(data, lambda: data)
+
+
+def judged(
+    data: Any,
+    prepared: Callable[[], Any],
+    references: names.References | None = None,
+    *,
+    fits: bool = False,
+) -> Checked:
+    """`validate`. prepared: `data`, where models may stand in the place of objects; see `incremental`.
+
+    fits: it is known to be within the bounds.
+    """
     try:
-        check_bounds(data, "configuration")
+        if not fits:
+            check_bounds(data, "configuration")
     except ProblemError as error:
         return Checked(None, (Finding((), error.problem.summary, "a smaller one"),))
     try:
-        tree = Configuration.model_validate(data)
+        tree = Configuration.model_validate(prepared())
     except ValidationError as error:
         return Checked(None, tuple(explain(error, data, ROOT)))
-    found = _bounded(check(tree))
+    found = _bounded(check(tree, references))
     wrong = any(not finding.warning for finding in found)
     return Checked(None if wrong else tree, found)
 

@@ -168,6 +168,7 @@ def _role(entry: users.Role) -> model.Role:
         session=_same(model.SessionOptions, entry.session),
         ui=_same(model.UiOptions, entry.ui),
         bookmarks=tuple(_same(model.Bookmark, each) for each in entry.web_options.bookmarks),
+        own_bookmarks=entry.web_options.own_bookmarks,
         vpn=_same(model.VpnOptions, entry.vpn),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from typing import Any
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.text import printable
 from lockgate.server.config.bounds import check_bounds
+from lockgate.server.config.changes import share
 from lockgate.server.config.edits import MAX_EDITS, Edit, Insert, Remove, Rename, SetValue, apply
 from lockgate.server.config.findings import shown
 from lockgate.server.config.paths import Data, names_in, parse_path
@@ -21,7 +23,9 @@ from lockgate.server.store.interface import Drafts as Records
 from lockgate.server.store.records import DraftRecord
 
 MAX_DRAFTS = 200  # of all administrators
+MAX_KEPT = 8  # drafts whose trees are kept at hand
 AUTHOR_LIMIT = 128  # the column's width
+PIECE = 200  # objects that are written in one go
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -46,8 +50,13 @@ class Draft:
 class Drafts:
     """Drafts in the store, with their secrets sealed and their identities made."""
 
-    def __init__(self, records: Records, sealing: Sealing, clock: Callable[[], float]) -> None:
-        self._records, self._sealing, self._clock = records, sealing, clock
+    def __init__(
+        self, records: Records, sealing: Sealing, clock: Callable[[], float], like: Callable[[], Data]
+    ) -> None:
+        """like: a tree that most drafts are made from; what they have in common with it is there once."""
+        self._records, self._sealing, self._clock, self._like = records, sealing, clock, like
+        # By id, those used last. What is in one is said by its version, which is compared each time.
+        self._kept: OrderedDict[str, Draft] = OrderedDict()
 
     async def create(self, author: str, base: int, data: Data, stored: Data) -> Draft:
         """stored: where secrets that `data` wants to keep stand."""
@@ -71,12 +80,18 @@ class Drafts:
                     fix="Commit or discard some of them (`lockgate config drafts`).",
                 )
             )
-        return draft
+        return self._keep(draft)
 
     async def get(self, id: str) -> Draft:
         """Raises ProblemError "no-such-draft"."""
-        record = await self._records.get(id) if id.isascii() and len(id) <= 64 else None
+        usable = id.isascii() and len(id) <= 64
+        if usable and (kept := self._kept.get(id)) is not None:
+            head = await self._records.head(id)
+            if head is not None and head.version == kept.version:
+                return self._keep(kept)
+        record = await self._records.get(id) if usable else None
         if record is None:
+            self._kept.pop(id, None)
             raise ProblemError(
                 Problem(
                     code="no-such-draft",
@@ -84,7 +99,7 @@ class Drafts:
                     fix="`lockgate config drafts` lists those that there are.",
                 )
             )
-        return await asyncio.to_thread(_draft, record)
+        return self._keep(await asyncio.to_thread(_draft, record, self._like()))
 
     async def all(self) -> list[Draft]:
         """Their heads, those changed last first; `data` is empty."""
@@ -93,6 +108,7 @@ class Drafts:
     async def discard(self, id: str) -> Draft:
         draft = await self.get(id)
         await self._records.delete(draft.id)
+        self._kept.pop(draft.id, None)
         return draft
 
     async def edit(self, id: str, version: int, edits: Iterable[Edit]) -> Draft:
@@ -141,7 +157,16 @@ class Drafts:
         data, text = await asyncio.to_thread(work)
         if not await self._records.edit(draft.id, draft.version, text, now, base):
             raise changed(draft.id)
-        return Draft(draft.id, draft.author, base, draft.version + 1, draft.created, now, data, dict(renamed))
+        return self._keep(
+            Draft(draft.id, draft.author, base, draft.version + 1, draft.created, now, data, dict(renamed))
+        )
+
+    def _keep(self, draft: Draft) -> Draft:
+        self._kept[draft.id] = draft
+        self._kept.move_to_end(draft.id)
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        return draft
 
 
 def changed(id: str) -> ProblemError:
@@ -196,11 +221,24 @@ def _record(draft: Draft) -> DraftRecord:
 
 
 def _text(data: Data, renamed: Mapping[str, str]) -> str:
+    parts = ",".join(f"{_json(key)}:{_written(value)}" for key, value in data.items())
+    return f'{{"data":{{{parts}}},"renamed":{_json(dict(renamed))}}}'
+
+
+def _written(value: Any) -> str:
+    # In pieces: whoever writes megabytes in one go keeps all threads waiting, the event loop's too.
+    if not isinstance(value, list) or len(value) <= PIECE:
+        return _json(value)
+    pieces = (_json(value[start : start + PIECE])[1:-1] for start in range(0, len(value), PIECE))
+    return f"[{','.join(pieces)}]"
+
+
+def _json(value: Any) -> str:
     # ASCII: a draft may hold lone surrogates, which no database takes.
-    return json.dumps({"data": data, "renamed": dict(renamed)}, separators=(",", ":"))
+    return json.dumps(value, separators=(",", ":"))
 
 
-def _draft(record: DraftRecord) -> Draft:
+def _draft(record: DraftRecord, like: Data) -> Draft:
     document = json.loads(record.tree)
     return Draft(
         record.id,
@@ -209,7 +247,7 @@ def _draft(record: DraftRecord) -> Draft:
         record.version,
         record.created,
         record.changed,
-        document["data"],
+        share(document["data"], like),
         document["renamed"],
     )
 

@@ -7,19 +7,12 @@ verified before a byte of ours is sent; secrets travel under a passphrase of the
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import http.client
 import json
-import re
 import secrets
-import socket
-import ssl
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.text import printable
@@ -29,6 +22,7 @@ from lockgate.server.config.registry import AREAS
 from lockgate.server.config.sealing import Vault
 from lockgate.server.config.service import ConfigService
 from lockgate.server.config.tree import Configuration
+from lockgate.server.other_server import Destination, NoAnswerError, Patience, ask
 
 IMPORT_PATH = "/api/v1/config/import"
 TIMEOUT = 60.0  # seconds for connecting, and for each answer
@@ -49,18 +43,9 @@ LEFT_OUT = frozenset(
         "admin_realms",
         "admin_roles",
         "push_targets",
+        "user_records",
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A server to push to. ca: PEM; empty is the system's store."""
-
-    name: str
-    url: str
-    token: Secret
-    ca: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,72 +140,11 @@ async def push(
 
 def send(target: Destination, body: bytes) -> Pushed:
     """One import there; blocks. Raises ProblemError when the server did not take it."""
-    host, port = _address(target)
-    token = target.token.reveal_text()
-    if not re.fullmatch(r"[!-~]+", token):
-        # The library's own error would quote it.
-        raise _failed(target, "its token is none", "Enter the token again, without spaces and line ends.")
-    connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=_context(target))
-    # A server that answers byte by byte keeps every single time-out.
-    limit = threading.Timer(LONGEST, _cut, [connection])
-    limit.daemon = True
-    limit.start()
     try:
-        # A redirect is an answer like any other: nothing is sent to where it points.
-        connection.request(
-            "POST",
-            IMPORT_PATH,
-            body,
-            {
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                "Authorization": f"Bearer {token}",
-            },
-        )
-        with connection.getresponse() as answer:
-            status, content = answer.status, answer.read(MAX_ANSWER + 1)
-    except ssl.SSLCertVerificationError as error:
-        raise _failed(
-            target,
-            f"its certificate cannot be verified ({printable(error.verify_message, 200)})",
-            "Give the CA of its certificate with the target, or the name that the certificate is for.",
-        ) from None
-    except (OSError, http.client.HTTPException, UnicodeError) as error:
-        why = printable(str(error) or type(error).__name__, 200)
-        raise _failed(
-            target, f"it cannot be reached: {why}", "Look whether it runs and listens there."
-        ) from None
-    finally:
-        limit.cancel()
-        connection.close()
+        status, content = ask(target, "POST", IMPORT_PATH, Patience(TIMEOUT, LONGEST, MAX_ANSWER), body)
+    except NoAnswerError as error:
+        raise _failed(target, error.why, error.fix) from None
     return _result(target, status, content)
-
-
-def _address(target: Destination) -> tuple[str, int]:
-    """Host and port."""
-    try:
-        parts = urlsplit(target.url)
-        host, port = parts.hostname, parts.port or 443
-    except ValueError:
-        parts, host, port = None, None, 0
-    if parts is None or parts.scheme != "https" or not host or parts.username is not None:
-        raise _failed(target, "its address is no https:// address", "Correct the address of the target.")
-    return host, port
-
-
-def _cut(connection: http.client.HTTPSConnection) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        if connection.sock is not None:
-            connection.sock.shutdown(socket.SHUT_RDWR)
-
-
-def _context(target: Destination) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cadata=target.ca or None)
-    except (ssl.SSLError, ValueError):
-        raise _failed(target, "its CA is no certificate", "Give one certificate in PEM.") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _result(target: Destination, status: int, content: bytes) -> Pushed:

@@ -37,6 +37,7 @@ AREAS: dict[str, str] = {
     "bandwidth": "roles",
     "connection_sets": "connections",
     "component_sets": "connections",
+    "user_records": "system",
     "push_targets": "maintenance",
 }
 
@@ -163,6 +164,14 @@ PAGES: tuple[Page, ...] = (
         "collection",
         "Trusted server CAs",
         "CAs that vouch for servers which this gateway connects to.",
+    ),
+    Page(
+        "user-record-synchronization",
+        ("System", "Configuration", "User Record Synchronization"),
+        "user_records",
+        "section",
+        "User record synchronization",
+        "Other gateways at which users have the same bookmarks and preferences.",
     ),
     Page(
         "log-settings",

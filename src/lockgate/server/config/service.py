@@ -13,8 +13,8 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import structlog
 
@@ -23,11 +23,12 @@ from lockgate.model.text import printable
 from lockgate.protocol.secret import Secret
 from lockgate.server.audit import Audit
 from lockgate.server.config import transfer
-from lockgate.server.config.changes import Change, areas, diff, same
+from lockgate.server.config.changes import Change, areas, diff, same, share
 from lockgate.server.config.checks import Checked, validate
 from lockgate.server.config.drafts import AUTHOR_LIMIT, Draft, Drafts, changed, follow
 from lockgate.server.config.edits import Edit, apply
 from lockgate.server.config.findings import Finding
+from lockgate.server.config.incremental import Validator
 from lockgate.server.config.merge import Conflict, ConflictError, Prefer, conflicts, merge
 from lockgate.server.config.paths import Data, names_in
 from lockgate.server.config.reach import reached
@@ -39,9 +40,12 @@ from lockgate.server.store.records import RevisionRecord
 
 log = structlog.get_logger("config")
 
+T = TypeVar("T")
+
 REASON_LIMIT = 500  # characters
 KEPT_TREES = 4  # of older revisions, for comparing; a large one takes a few megabytes
 KEPT_COMPARISONS = 4  # pages of one are asked for one by one
+KEPT_FOUND = 24  # answers about drafts: findings, changes, conflicts of eight of them
 SEED_DIGEST = "config.toml"
 """Key in `meta`: SHA-256 of the config.toml that was taken over last."""
 
@@ -91,7 +95,11 @@ class ConfigService:
     ) -> None:
         self._store, self._audit, self._clock = store, audit, clock
         self._sealing = Sealing(vault)
-        self._drafts = Drafts(store.drafts, self._sealing, clock)
+        self._drafts = Drafts(store.drafts, self._sealing, clock, lambda: self.data)
+        self._validator = Validator()
+        # What was found about a draft in one version, by a key that says all that it depends on; whoever asks
+        # gets their part of it elsewhere (`web/api/visible.py`).
+        self._found: OrderedDict[tuple[str, str, int, int], Any] = OrderedDict()
         self._current: Revision | None = None
         self._followers: list[Follower] = []
         self._lock = asyncio.Lock()  # one commit, and one round of followers, at a time
@@ -130,7 +138,7 @@ class ConfigService:
                     fix="Start the server once: it takes config.toml over.",
                 )
             )
-        self._current = await asyncio.to_thread(committed, record)
+        self._current = await asyncio.to_thread(self._committed, record)
 
     def subscribe(self, follower: Follower) -> None:
         """Followers are called one after the other, in the order of their subscription, after each commit."""
@@ -173,13 +181,18 @@ class ConfigService:
     async def validate(self, id: str) -> Checked:
         """All findings about a draft, with warnings about what would take effect later."""
         draft = await self._drafts.get(id)
-        return await self._judge(draft.data)
+        known = await self._once("findings", draft, 0, lambda: self._findings(draft.data))
+        return await self._judge(draft.data, known)
+
+    async def check(self, data: Any) -> Checked:
+        """`checks.validate`, quick for a tree that has most of its objects from a draft or from what is in force."""
+        return await asyncio.to_thread(self._validator.validate, data)
 
     async def draft_changes(self, id: str) -> tuple[Change, ...]:
         """What a draft changes, against its base."""
         draft = await self._drafts.get(id)
         base = await self._data_of(draft.base)
-        return await asyncio.to_thread(diff, base, draft.data)
+        return await self._once("changes", draft, draft.base, lambda: diff(base, draft.data))
 
     async def conflicts(self, id: str) -> tuple[Conflict, ...]:
         """What others committed since the draft's base and the draft changes too, otherwise."""
@@ -358,10 +371,11 @@ class ConfigService:
             return
         record = await self._store.revisions.current()
         assert record is not None, "revisions do not vanish"
-        await self._take(await asyncio.to_thread(committed, record))
+        await self._take(await asyncio.to_thread(self._committed, record))
 
     async def _take(self, revision: Revision) -> None:
         old, self._current = self.current, revision
+        self._keep_older(old.number, old.data)  # drafts were made from it a moment ago
         try:
             for follower in self._followers:
                 try:
@@ -388,9 +402,10 @@ class ConfigService:
         least_version: int = 1,
     ) -> Revision:
         current = self.current
-        checked = await self._judge(data)
+        known = await asyncio.to_thread(self._findings, data)
+        checked = await self._judge(data, known)
         tree = raise_versions(checked.require(), current.tree, least_version)
-        new = await asyncio.to_thread(tree.model_dump, mode="json")
+        new = await asyncio.to_thread(self._written, tree, current.data)
         if same(new, current.data):
             raise ProblemError(
                 Problem(
@@ -427,6 +442,11 @@ class ConfigService:
             draft_version=draft.version if draft else None,
             note=note,
             renamed_servers=moved,
+            logical_servers={
+                each.name: each.logical_auth_server_name
+                for each in tree.auth_servers
+                if each.user_record_synchronization
+            },
         )
         if not added:
             # Another process was quicker: with a commit, or with an edit of the draft.
@@ -441,13 +461,32 @@ class ConfigService:
         await self._take(revision)
         return revision
 
-    async def _judge(self, data: Data) -> Checked:
-        """`checks.validate` and what only this server knows: its keys, its uploads, what is in force."""
-        checked = await asyncio.to_thread(validate, data)
+    def _findings(self, data: Data) -> tuple[Checked, tuple[Finding, ...]]:
+        """What depends on a tree alone, and on this server's key."""
+        checked = self._validator.validate(data)
+        return checked, tuple(self._sealing.unreadable(data)) if checked.configuration is not None else ()
+
+    def _written(self, tree: Configuration, like: Data) -> Data:
+        """The JSON form of a valid tree."""
+        data: Data = share(tree.model_dump(mode="json"), like)
+        self._validator.know(data, tree)
+        return data
+
+    def _committed(self, record: RevisionRecord) -> Revision:
+        """`committed`, whose objects drafts are going to be made of."""
+        revision = committed(record)
+        if self._current is not None:
+            revision = replace(revision, data=share(revision.data, self._current.data))
+        self._validator.know(revision.data, revision.tree)
+        return revision
+
+    async def _judge(self, data: Data, known: tuple[Checked, tuple[Finding, ...]]) -> Checked:
+        """All findings: `known` ones, and what only this server knows: its uploads, what is in force."""
+        checked, unreadable = known
         if checked.configuration is None:
             return checked
         found = [
-            *await asyncio.to_thread(lambda: tuple(self._sealing.unreadable(data))),
+            *unreadable,
             *redirected(checked.configuration, self.tree),
             *waiting(checked.configuration, self.tree),
         ]
@@ -470,19 +509,36 @@ class ConfigService:
     async def _conflicts(self, draft: Draft) -> tuple[Conflict, ...]:
         if draft.base == self.number:
             return ()
-        base = await self._data_of(draft.base)
-        return await asyncio.to_thread(conflicts, base, draft.data, self.data)
+        base, current = await self._data_of(draft.base), self.current
+        return await self._once(
+            "conflicts", draft, current.number, lambda: conflicts(base, draft.data, current.data)
+        )
+
+    async def _once(self, what: str, draft: Draft, number: int, work: Callable[[], T]) -> T:
+        """What `work` finds in a thread. number: of the revision that it depends on, 0 for none."""
+        key = what, draft.id, draft.version, number
+        if key not in self._found:
+            self._found[key] = await asyncio.to_thread(work)
+            while len(self._found) > KEPT_FOUND:
+                self._found.popitem(last=False)
+        self._found.move_to_end(key)
+        found: T = self._found[key]
+        return found
 
     async def _data_of(self, number: int) -> Data:
         if number == self.number:
             return self.data
         if number not in self._older:
             record = await self._record(number)
-            self._older[number] = await asyncio.to_thread(json.loads, record.tree)
-            while len(self._older) > KEPT_TREES:
-                self._older.popitem(last=False)
+            self._keep_older(number, await asyncio.to_thread(_data, record, self.data))
         self._older.move_to_end(number)
         return self._older[number]
+
+    def _keep_older(self, number: int, data: Data) -> None:
+        self._older[number] = data
+        self._older.move_to_end(number)
+        while len(self._older) > KEPT_TREES:
+            self._older.popitem(last=False)
 
     async def _record(self, number: int) -> RevisionRecord:
         record = await self._store.revisions.get(number) if 0 < number < 1 << 62 else None
@@ -534,6 +590,11 @@ def committed(record: RevisionRecord) -> Revision:
         ) from None
     # A setting that a later release added has its default.
     return _revision(record, tree, tree.model_dump(mode="json"))
+
+
+def _data(record: RevisionRecord, like: Data) -> Data:
+    data: Data = share(json.loads(record.tree), like)
+    return data
 
 
 def _info(record: RevisionRecord) -> RevisionInfo:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from lockgate.server.config.findings import Finding
 from lockgate.server.config.schema import Names
 from lockgate.server.config.tree import Configuration
+from lockgate.server.config.tree.system import PushTarget, RecordPeer
 
 MAX_VERSION = 1 << 31
 
@@ -61,12 +62,17 @@ def redirected(new: Configuration, current: Configuration) -> Iterator[Finding]:
 
     Nobody reads a secret back; changing the address beside it must not be a way to get it.
     """
-    known = {each.token: each for each in current.push_targets if each.token}
-    for target in new.push_targets:
+    before: tuple[PushTarget | RecordPeer, ...] = (*current.push_targets, *current.user_records.peers)
+    known = {each.token: each for each in before if each.token}
+    targets: list[tuple[Names, PushTarget | RecordPeer]] = [
+        *((("push_targets", each.name, "token"), each) for each in new.push_targets),
+        *((("user_records", "peers", each.name, "token"), each) for each in new.user_records.peers),
+    ]
+    for path, target in targets:
         old = known.get(target.token)
         if old is not None and (old.url != target.url or (old.ca and old.ca != target.ca)):
             yield Finding(
-                ("push_targets", target.name, "token"),
+                path,
                 "the token was entered for another address or CA",
                 "the token of the new address, entered again",
             )

@@ -17,6 +17,7 @@ from lockgate.model.prompt import Refused
 from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
 from lockgate.protocol.errors import PeerError, UsageError
 from lockgate.protocol.pulse.events import ClientReady, SignInAcknowledged
+from lockgate.protocol.pulse.questions import MAX_REFUSAL
 from lockgate.server.auth.certificates import Authorities
 from lockgate.server.auth.request import SignInRequest
 from lockgate.server.auth.service import SignIns
@@ -131,7 +132,7 @@ class Entrance:
         if ready.handle is not None:
             launched = await self._launch(ready, request)
             if isinstance(launched, Refused):
-                connection.conversation.refuse(launched.text)
+                connection.conversation.refuse(launched.told(MAX_REFUSAL))
                 return None
             identity: Identity | None
             identity, parent = launched
@@ -153,7 +154,7 @@ class Entrance:
             before=unwritten,
         )
         if isinstance(opened, Refused):
-            connection.conversation.refuse(opened.text)
+            connection.conversation.refuse(opened.told(MAX_REFUSAL))
             return None
         return opened
 
@@ -194,8 +195,12 @@ class Entrance:
             await self._end(outcome.session.id, EndCause.COOKIE_REPLAYED)
             await self._sessions.note_replay(outcome, facts)
         # Anything but a cookie back is a no; this failure is one the client reports as such. Why it is
-        # one is for the audit: a stranger learns nothing about a cookie.
-        connection.conversation.fail(FAILURE_COOKIE)
+        # one is for the audit: a stranger learns nothing about a cookie. Our own client, which has
+        # proven that the session is its own, shows a text as well.
+        if outcome.told is not None and outcome.session is not None and outcome.session.bound:
+            connection.conversation.refuse(outcome.told.told(MAX_REFUSAL))
+        else:
+            connection.conversation.fail(FAILURE_COOKIE)
         return None
 
     async def _enter(self, connection: Connection, opened: Opened, ready: ClientReady) -> bool:
@@ -239,6 +244,8 @@ class Entrance:
             raise
         if stored is None or stored.ended is not None:
             self._drop(session.id, stored.cause if stored is not None else None)
+            if stored is not None:
+                await self._sessions.note_ended_elsewhere([stored])
         elif stored.generation == session.generation:
             # It may have been extended, or its user given other groups, while the client was acknowledging.
             extended = stored.extended != tunnel.session.extended

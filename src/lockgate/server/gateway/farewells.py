@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lockgate.model.session import EndCause
+from lockgate.model.support_code import sentence
 from lockgate.protocol import edge_link
 
 # if-t-tls.md, section 11: errorType of a fatal frame.
@@ -33,9 +36,13 @@ _OF_EDGE = {
 }
 
 
-def farewell(cause: EndCause | None) -> edge_link.Fatal | None:
-    """What the client is told; None where it knows. No cause is an administrator's doing."""
-    return _FAREWELLS.get(cause or EndCause.DISCONNECTED)
+def farewell(cause: EndCause | None, code: str = "") -> edge_link.Fatal | None:
+    """What the client is told; None where it knows. No cause is an administrator's doing.
+
+    code: the support code of the end.
+    """
+    found = _FAREWELLS.get(cause or EndCause.DISCONNECTED)
+    return found if found is None or not code else replace(found, text=f"{found.text} {sentence(code)}")
 
 
 def cause_of(said: edge_link.EndCause) -> EndCause:

@@ -23,22 +23,25 @@ from lockgate.model.session import EndCause, Session
 from lockgate.protocol import edge_link
 from lockgate.protocol.errors import PeerError
 from lockgate.protocol.if_t import Frame
+from lockgate.server.audit import Audit
 from lockgate.server.auth.certificates import Authorities
 from lockgate.server.auth.service import SignIns
 from lockgate.server.follow import TURN, Follow
 from lockgate.server.gateway.away import Away
 from lockgate.server.gateway.connection import Connection
 from lockgate.server.gateway.edge_client import EdgeClient
+from lockgate.server.gateway.enforcement import Enforcement
 from lockgate.server.gateway.entrance import Entrance
 from lockgate.server.gateway.farewells import cause_of, farewell
 from lockgate.server.gateway.tunnels import Tunnels
 from lockgate.server.in_force import InForce
 from lockgate.server.launch_handles import LaunchHandles
-from lockgate.server.sessions import OVER, Sessions
+from lockgate.server.sessions import OVER, By, Sessions
 
 log = structlog.get_logger("gateway")
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 REPORT_PATIENCE = 1.0  # seconds somebody who looks at the sessions waits for the edge
 HOUSEKEEPING_INTERVAL = 1.0  # seconds between looks at deadlines
@@ -94,6 +97,7 @@ class GatewayService:
         sign_ins: SignIns,
         launches: LaunchHandles,
         authorities: Authorities,
+        audit: Audit,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._in_force, self._sessions, self._clock = in_force, sessions, clock
@@ -103,11 +107,18 @@ class GatewayService:
         self._connections: dict[int, Connection] = {}
         self._tunnels = Tunnels(in_force, self._link.send, clock)
         self._away = Away()
+        self.enforcement = Enforcement(
+            audit,
+            self._link.send,
+            lambda entry: self._spawn(audit.write(entry), "record of an enforcement"),
+            clock,
+        )
         self.follow = Follow(
             in_force=in_force,
             sessions=sessions,
             tunnels=self._tunnels,
-            end_many=self.end_many,
+            end_many=self._end_counted,
+            ordered=self._ordered,
             pause=self._pause,
             clock=clock,
         )
@@ -126,7 +137,7 @@ class GatewayService:
         self._tasks: asyncio.TaskGroup | None = None
         self._fresh = asyncio.Event()  # a report came since it was asked for
         # Ends that the store could not be told of yet.
-        self._unheard: dict[int, EndCause] = {}
+        self._unheard: dict[int, tuple[EndCause, By | None]] = {}
         self._unheard_generations: dict[tuple[int, int], EndCause] = {}
         self.counters: dict[str, int] = {}
 
@@ -155,12 +166,13 @@ class GatewayService:
             await guarded(self._end_unheard(), "housekeeping: ends to be told again")
             await guarded(self._end_due(), "housekeeping: deadlines")
             self._tunnels.tidy()
+            self.enforcement.tidy()
 
     async def _end_unheard(self) -> None:
         again, self._unheard = self._unheard, {}
         generations, self._unheard_generations = self._unheard_generations, {}
-        for cause, numbers in _by_cause(again.items()).items():
-            await guarded(self.end_many(numbers, cause), f"ends told again: {cause}")
+        for (cause, by), numbers in _grouped(again.items()).items():
+            await guarded(self._end_counted(numbers, cause, by), f"ends told again: {cause}")
         for (number, generation), cause in generations.items():
             await guarded(self._end_generation(number, generation, cause), f"end of session {number}")
 
@@ -174,7 +186,7 @@ class GatewayService:
             due.append((session.id, cause))
         due += [(number, EndCause.PORTAL_ENDED) for number in await self._sessions.orphans()]
         due += [(number, EndCause.AWAY) for number in self._away.due(self._clock())]
-        for cause, numbers in _by_cause(due).items():
+        for cause, numbers in _grouped(due).items():
             await guarded(self.end_many(numbers, cause), f"end of {len(numbers)} sessions: {cause}")
 
     # -- what administrators see and do ------------------------------------------------------------
@@ -186,10 +198,6 @@ class GatewayService:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REPORT_PATIENCE if self._link.is_up else 0):
                 await self._fresh.wait()
-
-    async def live(self) -> list[LiveSession]:
-        """Every session that is not over, oldest first."""
-        return self.with_traffic(await self._sessions.live())
 
     def with_traffic(self, sessions: Iterable[Session]) -> list[LiveSession]:
         """Sessions with what the edge reported about them last."""
@@ -224,25 +232,51 @@ class GatewayService:
         for session in stale:
             log.info("ended-elsewhere", session=session.id, user=session.user, cause=session.cause)
             self._drop(session.id, session.cause)
+        now = self._clock()
+        for cause, times in _grouped((each.ended or now, each.cause) for each in stale).items():
+            self._ordered((cause or EndCause.DISCONNECTED).value, len(times), min(times))
+        await self._sessions.note_ended_elsewhere(stale)
         return [session.id for session in stale]
 
     async def end(self, session_id: int, cause: EndCause) -> bool:
         """Ends a session everywhere; False when there is none to end."""
         return bool(await self.end_many([session_id], cause))
 
-    async def end_many(self, session_ids: Iterable[int], cause: EndCause) -> list[Session]:
-        """Ends sessions everywhere; those that there were. A store that fails now is told again later."""
-        numbers = list(session_ids)
+    async def end_many(
+        self, session_ids: Iterable[int], cause: EndCause, by: By | None = None
+    ) -> list[Session]:
+        """Ends sessions everywhere; those that there were. A store that fails now is told again later.
+
+        by: as `Sessions.end_many` takes it.
+        """
+        return await self._end(list(session_ids), cause, by, self._clock())
+
+    async def _end_counted(
+        self, session_ids: Iterable[int], cause: EndCause, by: By | None = None
+    ) -> list[Session]:
+        """`end_many` of sessions whose cause is measured already."""
+        return await self._end(list(session_ids), cause, by, None)
+
+    async def _end(
+        self, numbers: list[int], cause: EndCause, by: By | None, since: float | None
+    ) -> list[Session]:
+        held = sum(self._tunnels.get(number) is not None for number in numbers)
         async for number in self._in_turns(numbers):
             self._tunnels.cut_off(number)  # however long the store takes
+        if since is not None:
+            # An edge that is away may have any of them.
+            self._ordered(cause.value, held if self.enforcement.edge_is_here else len(numbers), since)
         try:
-            return await self._sessions.end_many(numbers, cause)
+            return await self._sessions.end_many(numbers, cause, by)
         except BaseException:
-            self._unheard.update(dict.fromkeys(numbers, cause))
+            self._unheard.update(dict.fromkeys(numbers, (cause, by)))
             raise
         finally:
             async for number in self._in_turns(numbers):
                 self._drop(number, cause)
+
+    def _ordered(self, cause: str, sessions: int, since: float) -> None:
+        self.enforcement.ordered(cause, sessions, since, self._in_force.revision)
 
     async def end_children(self, web_session: str, cause: EndCause = EndCause.PORTAL_ENDED) -> list[Session]:
         """Ends what a web session has started."""
@@ -280,7 +314,8 @@ class GatewayService:
             await self._link.room()
 
     def _drop(self, session_id: int, cause: EndCause | None) -> None:
-        self._link.send(edge_link.CloseSession(session=session_id, fatal=farewell(cause)))
+        code = "" if cause is None else self._sessions.end_code(session_id, cause)
+        self._link.send(edge_link.CloseSession(session=session_id, fatal=farewell(cause, code)))
         self._tunnels.forget(session_id)
         self._away.back(session_id)
 
@@ -304,6 +339,7 @@ class GatewayService:
             self._link.send(edge_link.CloseSession(session=state.session, fatal=fatal))
         for session in stored.values():
             self._away.left(session, now)
+        self.enforcement.back(len(hello.sessions))
         self._spawn(self._catch_up(), "follow after an adoption")
 
     async def _catch_up(self) -> None:
@@ -312,6 +348,7 @@ class GatewayService:
         await self.end_stale()
 
     def _on_link_lost(self) -> None:
+        self.enforcement.lost()
         # The edge closes connections that have no session yet; their clients try again. The sessions it
         # has come with its next hello. Until then no number of before means anything.
         for connection in self._connections.values():
@@ -348,6 +385,8 @@ class GatewayService:
                     log.info("transport", session=session, transport=transport.value, peer=peer)
             case edge_link.RekeyWanted(session):
                 self._tunnels.rekey(session, wanted=True)
+            case edge_link.BarrierPassed(number):
+                self.enforcement.passed(number)
             case edge_link.Stats(states, counters):
                 self._on_stats(states, counters)
             case edge_link.EdgeHello():
@@ -394,6 +433,11 @@ class GatewayService:
                 self._tunnels.forget(session_id)
                 self._away.left(tunnel.session, self._clock())
             return
+        tunnel = self._tunnels.get(session_id)
+        if tunnel is not None and tunnel.session.generation == generation:
+            # Idle times and log-outs are known to the edge first.
+            since = tunnel.session.expires if cause is edge_link.EndCause.EXPIRED else self._clock()
+            self.enforcement.ended_by_edge(cause_of(cause).value, since, self._in_force.revision)
         # It may have ended while there was no link: then only the store knows of it.
         work = self._end_generation(session_id, generation, cause_of(cause))
         self._spawn(work, f"end of session {session_id}")
@@ -427,10 +471,11 @@ class GatewayService:
             self._spawn(self._sessions.note_activity(seen), "activity")
 
 
-def _by_cause(ends: Iterable[tuple[int, EndCause]]) -> dict[EndCause, list[int]]:
-    found: dict[EndCause, list[int]] = {}
-    for number, cause in ends:
-        found.setdefault(cause, []).append(number)
+def _grouped(ends: Iterable[tuple[N, T]]) -> dict[T, list[N]]:
+    """Numbers by what they have in common."""
+    found: dict[T, list[N]] = {}
+    for number, why in ends:
+        found.setdefault(why, []).append(number)
     return found
 
 

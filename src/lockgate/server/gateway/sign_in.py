@@ -21,6 +21,7 @@ from lockgate.model.prompt import (
     TokenCode,
 )
 from lockgate.model.session import ClientFacts
+from lockgate.model.support_code import sentence
 from lockgate.model.text import printable
 from lockgate.protocol.errors import PeerError
 from lockgate.protocol.pulse.events import (
@@ -33,7 +34,7 @@ from lockgate.protocol.pulse.events import (
     SessionChosen,
     TokenGiven,
 )
-from lockgate.protocol.pulse.questions import SessionOffer
+from lockgate.protocol.pulse.questions import MAX_REFUSAL, SessionOffer
 from lockgate.protocol.pulse.server import ServerConversation
 from lockgate.protocol.secret import Secret
 from lockgate.server.gateway.connection import Connection
@@ -63,8 +64,8 @@ async def sign_in(connection: Connection, conversation: Conversation) -> Identit
         match step:
             case SignedIn(identity):
                 return identity
-            case Refused(_, text):
-                wire.refuse(text)
+            case Refused() as refused:
+                wire.refuse(refused.told(MAX_REFUSAL))
                 return None
             case _:
                 _ask(wire, step)
@@ -80,7 +81,10 @@ def _ask(wire: ServerConversation, prompt: Prompt) -> None:
             wire.ask_realm_name()
         case RealmChoice(realms):
             wire.ask_realm(realms)
-        case Credentials(retry, user_label, password_label):
+        case Credentials(retry, user_label, password_label, support):
+            if support:
+                # Nothing in the protocol says why an answer was wrong; a label is the one text that is shown.
+                password_label = f"{password_label.rstrip(': ') or 'Password'} ({sentence(support)}):"
             wire.ask_credentials(retry=retry, user_label=user_label, password_label=password_label)
         case NewPassword():
             wire.ask_new_password()

@@ -3,13 +3,15 @@
 `service`  `Sessions`: limits, deadlines, what a cookie is worth, audit
 `addresses`  which client addresses a profile gives; whether a client is where it was
 `cookie`   how a cookie is made and what of it is stored
+`endings`  why sessions were ended, and the support codes of it
 `proof`    what a session bound to a key asks for beside its cookie
 
 Addresses and rows are the store's; packets are the edge's. Whoever ends a session here tells the
 edge as well (`server.gateway`).
 """
 
+from lockgate.server.sessions.cookie import session_number
 from lockgate.server.sessions.proof import Proof
-from lockgate.server.sessions.service import NOT_EXTENDABLE, OVER, Opened, Sessions, facts_of
+from lockgate.server.sessions.service import NOT_EXTENDABLE, OVER, By, Opened, Sessions, facts_of
 
-__all__ = ["NOT_EXTENDABLE", "OVER", "Opened", "Proof", "Sessions", "facts_of"]
+__all__ = ["NOT_EXTENDABLE", "OVER", "By", "Opened", "Proof", "Sessions", "facts_of", "session_number"]

@@ -9,6 +9,7 @@ import secrets
 from lockgate.protocol.secret import Secret
 
 _FORM = re.compile(rb"[0-9a-f]{32}")
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 def new_cookie() -> Secret:
@@ -27,3 +28,9 @@ def stored_form(cookie: Secret) -> bytes | None:
 def new_session_id() -> int:
     """1 .. 2**63 - 1, random: numbers of sessions say nothing about their count or order."""
     return secrets.randbelow(2**63 - 1) + 1
+
+
+def session_number(text: str) -> int | None:
+    """The number that somebody names a session by; None for what no session has, and no database could look up."""
+    number = int(text) if _NUMBER.fullmatch(text) else 0
+    return number if 1 <= number < 2**63 else None

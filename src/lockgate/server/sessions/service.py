@@ -7,21 +7,23 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lockgate.model.decision import Reason
+from lockgate.model.decision import REFUSAL, Reason, said
 from lockgate.model.facts import CertificateFacts, SignInFacts
 from lockgate.model.identity import Identity
 from lockgate.model.policy import Realm
 from lockgate.model.prompt import Refused, SessionOption
 from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
+from lockgate.policy.effective import VPN
 from lockgate.protocol.edge_link import Suite
 from lockgate.protocol.secret import Secret
 from lockgate.server import launch_handles
-from lockgate.server.audit import Audit
+from lockgate.server.audit import Audit, with_code
 from lockgate.server.decisions import Decisions
 from lockgate.server.in_force import InForce, admit
 from lockgate.server.sessions import proof as proofs
 from lockgate.server.sessions.addresses import pools_of, same_place
 from lockgate.server.sessions.cookie import new_cookie, new_session_id, stored_form
+from lockgate.server.sessions.endings import Endings
 from lockgate.server.sessions.proof import Proof
 from lockgate.server.store import Store
 from lockgate.server.store.interface import AuditEntry, Grant, NotOpened, Resumption, SessionDraft
@@ -41,10 +43,23 @@ _REFUSALS = {
     NotOpened.USER_CHANGED: "The account has just been changed. Sign in again.",
     NotOpened.PARENT_OVER: launch_handles.REFUSED.text,
 }
+# The same for who reads the decision.
+_NOT_OPENED = {
+    NotOpened.TOO_MANY: Reason("the user has as many sessions as the realm allows", "", False),
+    NotOpened.REALM_FULL: Reason("the realm has as many users as it allows", "", False),
+    NotOpened.NO_ADDRESS: Reason("no pool of the connection profile has an address left", "", False),
+    NotOpened.USER_CHANGED: Reason("the account was changed while its user signed in", "", False),
+    NotOpened.PARENT_OVER: Reason("the portal session that started it is over", "", False),
+}
 OVER = Refused("session-over", "The session has ended.")
 NOT_EXTENDABLE = Refused("not-extendable", "The session may not be extended.")
 OUTDATED = Refused("policy-changed", "The configuration has just been changed. Sign in again.")
 
+_NOT_RESUMED = {
+    RefusalReason.NOT_ALLOWED: "Your account gives no VPN access from here any more.",
+    RefusalReason.ROAMING: "The session may not go on from another address.",
+    RefusalReason.EXPIRED: "The session has reached its maximum length.",
+}
 _REASONS = {
     EndCause.IDLE: RefusalReason.IDLE,
     EndCause.EXPIRED: RefusalReason.EXPIRED,
@@ -61,6 +76,14 @@ class Opened:
     cookie: Secret
 
 
+@dataclass(frozen=True, slots=True)
+class By:
+    """An administrator who does something to sessions, and from where."""
+
+    actor: str
+    source: str
+
+
 class Sessions:
     """One per control plane. Times are wall-clock seconds: sessions outlive this process."""
 
@@ -75,6 +98,7 @@ class Sessions:
         self._store, self._records = store, store.sessions
         self._in_force, self._decisions = in_force, decisions
         self._audit, self._clock = audit, clock
+        self._endings = Endings(decisions, in_force)
         self._seen: dict[int, float] = {}  # activity that is not written down yet
         self._next_flush = clock() + FLUSH_INTERVAL
         self._next_prune = clock()
@@ -104,7 +128,8 @@ class Sessions:
         if realm is None:
             for entry in before:
                 await self._audit.write(entry)
-            return OUTDATED
+            gone = Reason(f"there is no realm {identity.realm} any more", "realms", False)
+            return await self._not_opened(OUTDATED, identity, client, gone)
         draft = SessionDraft(
             id=new_session_id(),
             cookie_hash=cookie_hash,
@@ -133,17 +158,27 @@ class Sessions:
         for entry in before:
             self._audit.log(entry)
         if isinstance(result, NotOpened):
-            await self._audit.record(
-                "session-open",
-                ok=False,
-                reason=result.value,
-                user=identity.user,
-                source=client.source,
-                log="user",
-            )
-            return Refused(result.value, _REFUSALS[result])
+            refused = Refused(result.value, _REFUSALS[result])
+            return await self._not_opened(refused, identity, client, _NOT_OPENED[result])
         self._audit.log(note(result))
         return Opened(result, cookie)
+
+    async def _not_opened(
+        self, refused: Refused, identity: Identity, client: ClientFacts, reason: Reason
+    ) -> Refused:
+        code = self._decisions.refuse(
+            REFUSAL, identity.facts, identity.roles, self._in_force.revision, [reason]
+        )
+        await self._audit.record(
+            "session-open",
+            ok=False,
+            reason=refused.code,
+            user=identity.user,
+            source=client.source,
+            text=with_code("", code),
+            log="user",
+        )
+        return replace(refused, support=code)
 
     async def by_cookie(self, cookie: Secret) -> Session | Refusal:
         """The session a cookie names, if it may go on. Changes nothing."""
@@ -194,14 +229,35 @@ class Sessions:
         else:
             resumption = Resumption(cookie_hash, next_hash, client, connected, suite, self._clock())
             result = await self._records.resume(resumption, judge, note)
-        for each in decided:
-            each.record(self._decisions, "resume")
         if isinstance(result, Session):
+            for each in decided:
+                each.record(self._decisions, "resume")
             self._audit.log(note(result))
             return Opened(result, fresh if result.bound else cookie)
         if result.reason is not RefusalReason.COOKIE_REPLAYED:
+            result = self._explained(result, client, decided[-1] if decided else None)
             await self._note_refusal("session-resume", result, client)
         return result
+
+    def _explained(self, refusal: Refusal, client: ClientFacts, decided: _Readmission | None) -> Refusal:
+        """With a support code, and with what its client may hear once it has proven whose session it is.
+
+        decided: with what it may go on or not; None where it did not come to that.
+        """
+        session, reason = refusal.session, refusal.reason
+        if session is None:
+            return refusal
+        if decided is None:
+            facts = client.seen_in(facts_of(session), None)
+            over = Reason(f"the cookie is not good: {reason.value}", "", False)
+            code = self._decisions.turn_away(facts, session.revision, [over], session.id)
+            return replace(refusal, support=code)
+        code = self._decisions.refuse(
+            "resume", decided.facts, decided.roles, decided.revision, decided.reasons, session.id
+        )
+        text = _NOT_RESUMED.get(reason, OVER.text)
+        told = Refused(reason.value, text, code, said(decided.reasons, False))
+        return replace(refusal, support=code, told=told)
 
     def _readmit(
         self, session: Session, client: ClientFacts, certificate: CertificateFacts | None
@@ -221,6 +277,13 @@ class Sessions:
             refusal = RefusalReason.ROAMING
         elif grant is not None and grant.expires <= self._clock():
             refusal = RefusalReason.EXPIRED
+        if refusal is RefusalReason.NOT_ALLOWED and roles:
+            reasons = (*reasons, *(each for each in options.reasons if each.text.startswith(VPN)))
+        elif refusal is RefusalReason.ROAMING:
+            text = f"the session began at {known.source} and may not go on from {client.source}"
+            reasons = (*reasons, Reason(text, "roles", False))
+        elif refusal is RefusalReason.EXPIRED:
+            reasons = (*reasons, Reason("the session is as long as its roles allow now", "roles", False))
         return _Readmission(session, facts, roles, revision, reasons, refusal, grant)
 
     def _roles(
@@ -236,6 +299,10 @@ class Sessions:
         roles, _ = self._roles(session, facts, explain=False)
         if roles != session.roles:
             roles, reasons = self._roles(session, facts)
+            options = self._in_force.rights(roles).effective
+            if roles and not options.vpn:
+                reasons = (*reasons, *(each for each in options.reasons if each.text.startswith(VPN)))
+            over = not roles or not options.vpn  # whoever asked ends the session
             self._decisions.note(
                 "re-evaluation",
                 facts,
@@ -244,6 +311,7 @@ class Sessions:
                 self._in_force.revision,
                 reasons,
                 session=session.id,
+                code=self._endings.expect(session.id, reasons) if over else None,
             )
         return roles
 
@@ -290,7 +358,7 @@ class Sessions:
 
     def may_extend(self, session: Session) -> bool:
         """Whether its user may extend the session now."""
-        return not isinstance(self._extension(session, by_user=True), Refused)
+        return not isinstance(self._extension(session, self._clock(), by_user=True), Refused)
 
     async def extend(self, session_id: int, *, source: str, actor: str = "") -> Session | Refused:
         """Counts the length of a session from now on, by the roles that its user has now.
@@ -302,7 +370,7 @@ class Sessions:
         if session is None:
             return OVER
         now, revision = self._clock(), self._in_force.revision
-        answer = self._extension(session, by_user=not actor)
+        answer = self._extension(session, now, by_user=not actor)
 
         def note(session: Session, refused: Refused | None = None) -> AuditEntry:
             return self._audit.entry(
@@ -327,28 +395,24 @@ class Sessions:
         await self._audit.write(note(session, answer))
         return answer
 
-    def _extension(self, session: Session, *, by_user: bool) -> float | Refused:
-        """When a session that is extended now would end."""
+    def _extension(self, session: Session, now: float, *, by_user: bool) -> float | Refused:
+        """When a session that is extended at that moment would end."""
         if self._judge(session) is not None:
             return OVER
         roles, _ = self._roles(session, facts_of(session), explain=False)
         rights = self._in_force.rights(roles).effective
         if not roles or not rights.vpn or (by_user and not rights.session.allow_extension):
             return NOT_EXTENDABLE
-        return self._clock() + rights.session.length_seconds
+        return now + rights.session.length_seconds
 
     async def note_replay(self, refusal: Refusal, client: ClientFacts) -> None:
         """Raises the alarm: two parties follow one session, and one of them is not its user."""
         await self._note_refusal("cookie-replayed", refusal, client)
 
-    async def end(self, session_id: int, cause: EndCause) -> Session | None:
-        """Ends a session and puts its addresses into quarantine; None when that had happened before."""
-        ended = await self.end_many([session_id], cause)
-        return ended[0] if ended else None
-
     async def end_generation(self, session_id: int, generation: int, cause: EndCause) -> Session | None:
-        """`end`, unless the session has gone on to another generation."""
+        """Ends a session unless it has gone on to another generation; None when there is nothing to end."""
         now = self._clock()
+        self._endings.code(session_id, cause)  # made before a thread of the store asks for it
         note = self._end_note(cause)
         ended = await self._records.end(
             session_id, cause, now, self._free_at(now), note, generation=generation
@@ -356,19 +420,35 @@ class Sessions:
         if ended is not None:
             self._seen.pop(session_id, None)
             self._audit.log(note(ended))
+            self._endings.record(ended, cause, facts_of(ended))
         return ended
 
-    async def end_many(self, session_ids: Iterable[int], cause: EndCause) -> list[Session]:
-        """Ends sessions; those that had not ended before."""
+    def end_code(self, session_id: int, cause: EndCause) -> str:
+        """The support code that the user of a session hears at its end; empty where nothing is said."""
+        return self._endings.code(session_id, cause)
+
+    async def end_many(
+        self, session_ids: Iterable[int], cause: EndCause, by: By | None = None
+    ) -> list[Session]:
+        """Ends sessions and puts their addresses into quarantine; those that had not ended before.
+
+        by: the administrator whose act that is, for the log of those.
+        """
         now, wanted = self._clock(), list(session_ids)
-        note, free_at = self._end_note(cause), self._free_at(now)
+        notes, free_at = [self._end_note(cause)], self._free_at(now)
+        if by is not None:
+            notes.append(self._act_note(by))
         ended: list[Session] = []
         for start in range(0, len(wanted), STEP):
             numbers = wanted[start : start + STEP]
-            done = await self._records.end_many(numbers, cause, now, free_at, note)
+            for number in numbers:
+                self._endings.code(number, cause)
+            done = await self._records.end_many(numbers, cause, now, free_at, *notes)
             for number in numbers:
                 self._seen.pop(number, None)
-            await self._log_all(done, note)
+            for session in done:
+                self._endings.record(session, cause, facts_of(session))
+            await self._log_all(done, *notes)
             ended += done
         return ended
 
@@ -378,13 +458,31 @@ class Sessions:
 
     def _end_note(self, cause: EndCause) -> Callable[[Session], AuditEntry]:
         def note(session: Session) -> AuditEntry:
-            return self._about("session-end", session, reason=cause.value, revision=self._in_force.revision)
+            text = with_code("", self._endings.code(session.id, cause))
+            return self._about(
+                "session-end", session, reason=cause.value, text=text, revision=self._in_force.revision
+            )
 
         return note
 
-    async def _log_all(self, sessions: Sequence[Session], note: Callable[[Session], AuditEntry]) -> None:
+    def _act_note(self, by: By) -> Callable[[Session], AuditEntry]:
+        def note(session: Session) -> AuditEntry:
+            return self._audit.entry(
+                "session-disconnect",
+                ok=True,
+                user=session.user,
+                source=by.source,
+                session=session.id,
+                log="admin",
+                actor=by.actor,
+            )
+
+        return note
+
+    async def _log_all(self, sessions: Sequence[Session], *notes: Callable[[Session], AuditEntry]) -> None:
         for position, session in enumerate(sessions, 1):
-            self._audit.log(note(session))
+            for note in notes:
+                self._audit.log(note(session))
             if position % 50 == 0:  # a line takes a twentieth of a millisecond
                 await asyncio.sleep(0)
 
@@ -444,7 +542,7 @@ class Sessions:
         return await self._records.orphans()
 
     async def ended_elsewhere(self, known: Iterable[int], *, look: bool = False) -> list[Session]:
-        """Those of `known` that have ended without `end`. One number is read when no other process wrote.
+        """Those of `known` that have ended without `end_many`. One number is read when no other process wrote.
 
         look: this process has written, for example an account.
         """
@@ -454,6 +552,13 @@ class Sessions:
         ended = await self._records.ended_among(known)
         self._look = False  # not earlier: a failure must not lose the news
         return ended
+
+    async def note_ended_elsewhere(self, sessions: Iterable[Session]) -> None:
+        """Writes down the ends of sessions that ended with something else, such as an account."""
+        for session in sessions:
+            cause = session.cause or EndCause.DISCONNECTED
+            if self._endings.record(session, cause, facts_of(session)):
+                await self._audit.write(self._end_note(cause)(session))
 
     def _judge(self, session: Session) -> RefusalReason | None:
         if session.ended is not None:
@@ -479,6 +584,7 @@ class Sessions:
             user=session.user if session else "",
             source=client.source,
             session=session.id if session else None,
+            text=with_code("", refusal.support),
             log="user",
         )
 

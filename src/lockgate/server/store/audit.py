@@ -128,6 +128,8 @@ def _where(wanted: AuditFilter) -> list[ColumnElement[bool]]:
     if wanted.text:
         fields = (audit.c.user, audit.c.actor, audit.c.source, audit.c.reason, audit.c.event, audit.c.text)
         terms.append(contains(wanted.text, *fields))
+    if wanted.code:
+        terms.append(contains(wanted.code, audit.c.text))
     if wanted.since is not None:
         terms.append(audit.c.time >= wanted.since)
     if wanted.until is not None:

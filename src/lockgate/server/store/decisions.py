@@ -46,6 +46,7 @@ class SqlDecisions:
         limit: int = 10_000,
         after: int = 0,
         *,
+        kinds: Sequence[str] = (),
         newest_first: bool = False,
     ) -> list[DecisionRecord]:
         statement = (
@@ -56,13 +57,32 @@ class SqlDecisions:
         )
         if user is not None:
             statement = statement.where(decisions.c.user == user)
+        if kinds:
+            statement = statement.where(decisions.c.kind.in_(kinds))
         # Read into records where the event loop is not: many of them take long.
         return await self._database.read_aside(
             lambda connection: [_record(row) for row in connection.execute(statement)]
         )
 
+    async def by_code(self, code: str, since: float) -> DecisionRecord | None:
+        statement = (
+            select(decisions)
+            .where(decisions.c.code == code, decisions.c.time >= since)
+            .order_by(decisions.c.id.desc())
+            .limit(1)
+        )
+        row = await self._database.read_aside(lambda connection: connection.execute(statement).first())
+        return None if row is None else _record(row)
+
     async def prune(self, before: float) -> None:
         statement = delete(decisions).where(decisions.c.time < before)
+        await self._database.change(statement, sync=False)
+
+    async def thin(self, kinds: Sequence[str], most: int) -> None:
+        among = decisions.c.kind.in_(kinds)
+        newest = select(decisions.c.id).where(among).order_by(decisions.c.id.desc())
+        first_of_the_rest = newest.offset(most).limit(1).scalar_subquery()
+        statement = delete(decisions).where(among, decisions.c.id <= first_of_the_rest)
         await self._database.change(statement, sync=False)
 
 
@@ -147,4 +167,5 @@ def _record(row: Row[Any]) -> DecisionRecord:
         roles=tuple(json.loads(row.roles)),
         reasons=tuple(json.loads(row.reasons)),
         id=row.id,
+        code=row.code,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
@@ -17,12 +17,16 @@ from lockgate.server.store.records import (
     AuditEntry,
     AuditFilter,
     AuditRecord,
+    Change,
+    ChangePage,
     DecisionRecord,
     DraftRecord,
     Grant,
     HandleRecord,
     Log,
+    Merged,
     NotOpened,
+    PeerRecord,
     Resumption,
     RevisionRecord,
     Sample,
@@ -47,6 +51,8 @@ __all__ = [
     "AuditFilter",
     "AuditRecord",
     "Blobs",
+    "Change",
+    "ChangePage",
     "DecisionRecord",
     "Decisions",
     "DraftRecord",
@@ -56,9 +62,11 @@ __all__ = [
     "Handles",
     "Judge",
     "Log",
+    "Merged",
     "Meta",
     "NotOpened",
     "Note",
+    "PeerRecord",
     "Resumption",
     "RevisionRecord",
     "Revisions",
@@ -75,6 +83,7 @@ __all__ = [
     "UploadRecord",
     "Uploads",
     "UserRecord",
+    "UserRecords",
     "Users",
     "WebAudience",
     "WebSessionRecord",
@@ -102,11 +111,18 @@ class Users(Protocol):
         """Ordered by server and name."""
 
     async def page(
-        self, server: str | None, text: str, after: tuple[str, str] | None, limit: int
+        self,
+        server: str | None,
+        text: str,
+        after: tuple[str, str] | None,
+        limit: int,
+        *,
+        without: Collection[str] = (),
     ) -> list[UserRecord]:
-        """At most `limit` users after that server and name whose name, full name or address has `text`."""
+        """At most `limit` users after that server and name whose name, full name or address has `text`; none of
+        the servers `without`."""
 
-    async def count(self, server: str | None = None) -> int: ...
+    async def count(self, server: str | None = None, *, without: Collection[str] = ()) -> int: ...
     async def add(self, user: UserRecord) -> bool:
         """False when the name is taken."""
 
@@ -189,9 +205,9 @@ class Sessions(Protocol):
         """
 
     async def end_many(
-        self, sessions: Iterable[int], cause: EndCause, now: float, free_at: float, note: Note | None = None
+        self, sessions: Iterable[int], cause: EndCause, now: float, free_at: float, *notes: Note
     ) -> list[Session]:
-        """Those that this has ended, in one step."""
+        """Those that this has ended, in one step. notes: the lines about each."""
 
     async def touch(self, seen: Mapping[int, float]) -> None:
         """Moves `last_seen` forward, never back."""
@@ -205,6 +221,12 @@ class Sessions(Protocol):
 
     async def live(self, user: str | None = None, server: str | None = None) -> list[Session]:
         """All that have not ended, oldest first."""
+
+    async def live_numbers(self, user: str | None = None) -> list[int]:
+        """`live`, the numbers alone."""
+
+    async def live_among(self, sessions: Iterable[int]) -> set[int]:
+        """Those of `sessions` that have not ended."""
 
     async def live_page(
         self,
@@ -275,7 +297,9 @@ class WebSessions(Protocol):
     ) -> list[WebSessionRecord]:
         """Those that have not ended, oldest first; the length of some may be over."""
 
-    async def live_count(self) -> int: ...
+    async def live_counts(self) -> dict[WebAudience, int]:
+        """How many `live` would list, by audience."""
+
     async def due(self, now: float) -> list[WebSessionRecord]: ...
     async def prune(self, before: float) -> None:
         """Forgets those that ended before that time."""
@@ -320,12 +344,14 @@ class Revisions(Protocol):
         draft_version: int | None = None,
         note: AuditEntry | None = None,
         renamed_servers: Mapping[str, str] | None = None,
+        logical_servers: Mapping[str, str] | None = None,
     ) -> bool:
         """Makes `record` (number expected_current + 1) the current one, in one step with all the rest.
 
         False, and nothing changed, when another revision came first, or the draft is not there in that
-        version any more. draft: deleted. note: written to the audit. renamed_servers: users, sessions and
-        tokens of local auth servers follow their new names.
+        version any more. draft: deleted. note: written to the audit. renamed_servers: users, sessions, tokens
+        and records of users follow the new names of their auth servers. logical_servers: auth server → logical
+        one, of all whose records are synchronised from now on; None leaves that as it is.
         """
 
     async def get(self, number: int) -> RevisionRecord | None: ...
@@ -339,6 +365,9 @@ class Drafts(Protocol):
         """False when there are `most` already."""
 
     async def get(self, draft: str) -> DraftRecord | None: ...
+    async def head(self, draft: str) -> DraftRecord | None:
+        """Without its tree."""
+
     async def all(self) -> list[DraftRecord]:
         """Newest first, without trees."""
 
@@ -358,11 +387,17 @@ class Decisions(Protocol):
         limit: int = 10_000,
         after: int = 0,
         *,
+        kinds: Sequence[str] = (),
         newest_first: bool = False,
     ) -> list[DecisionRecord]:
-        """With ids above `after`; oldest first, unless said otherwise."""
+        """With ids above `after`; oldest first, unless said otherwise. kinds: only these, where any are named."""
+
+    async def by_code(self, code: str, since: float) -> DecisionRecord | None:
+        """The newest with that support code, if it was made since then."""
 
     async def prune(self, before: float) -> None: ...
+    async def thin(self, kinds: Sequence[str], most: int) -> None:
+        """Forgets the oldest of these kinds beyond the newest `most`."""
 
 
 class Samples(Protocol):
@@ -397,6 +432,47 @@ class Uploads(Protocol):
     async def delete(self, upload: str) -> bool: ...
     async def prune(self, before: float, max_bytes: int) -> list[str]:
         """Removes those older than `before`, and the oldest until the rest has at most `max_bytes`."""
+
+
+class UserRecords(Protocol):
+    """What users keep in the portal, and how far other gateways know it. now: milliseconds since 1970."""
+
+    async def get(self, server: str, user: str) -> dict[str, str]:
+        """Item → text of its value, of a user of that auth server."""
+
+    async def change(
+        self, server: str, user: str, edit: Callable[[Mapping[str, str]], Mapping[str, str | None]], now: int
+    ) -> dict[str, str]:
+        """Changes what `edit` says of the items that it gets, in one step; None deletes. All items as they are then."""
+
+    async def clear(self, server: str, user: str, now: int) -> int:
+        """Deletes all of it; how many items."""
+
+    async def origin(self) -> str:
+        """What this gateway is called in versions."""
+
+    async def logical_names(self) -> set[str]:
+        """Logical auth servers of the revision in force."""
+
+    async def changes(self, after: int, limit: int) -> ChangePage:
+        """Changes of logical servers' records with a higher number."""
+
+    async def waiting(self, after: int) -> int:
+        """How many there are."""
+
+    async def merge(self, changes: Sequence[Change], now: int) -> Merged:
+        """Takes over what is later than what is here, of logical servers that are ours."""
+
+    async def set_back(self, now: int) -> int:
+        """Our own changes that a wrong clock put into the future are of now; how many. Nobody took them yet."""
+
+    async def prune(self, now: int) -> None:
+        """Forgets old deletions."""
+
+    async def peers(self) -> dict[str, PeerRecord]: ...
+    async def keep_peer(self, peer: PeerRecord) -> None: ...
+    async def forget_peers(self, but: Iterable[str]) -> None:
+        """All but those."""
 
 
 class Blobs(Protocol):
@@ -462,6 +538,8 @@ class Store(Protocol):
     def samples(self) -> Samples: ...
     @property
     def uploads(self) -> Uploads: ...
+    @property
+    def user_records(self) -> UserRecords: ...
     @property
     def blobs(self) -> Blobs: ...
     @property

@@ -17,12 +17,13 @@ from lockgate.server.store.revisions import SqlBlobs, SqlDrafts, SqlMeta, SqlRev
 from lockgate.server.store.sessions import SqlSessions
 from lockgate.server.store.tokens import SqlTokens
 from lockgate.server.store.uploads import SqlUploads
+from lockgate.server.store.user_records import SqlUserRecords
 from lockgate.server.store.users import SqlUsers
 from lockgate.server.store.web_sessions import SqlHandles, SqlWebSessions
 from lockgate.server.vault import has_key, make_key, open_vault
 
 # The newest of `migrations/versions`; a test keeps it so.
-SCHEMA = "0004"
+SCHEMA = "0006"
 # Their audit had no chain.
 UNCHAINED = (None, "0001", "0002")
 
@@ -42,6 +43,7 @@ class SqlStore:
     decisions: SqlDecisions
     samples: SqlSamples
     uploads: SqlUploads
+    user_records: SqlUserRecords
     blobs: SqlBlobs
     audit: SqlAudit
     meta: SqlMeta
@@ -103,6 +105,7 @@ async def open_store(directory: DataDirectory, *, upgrade: bool = False) -> SqlS
         decisions=SqlDecisions(database),
         samples=SqlSamples(database),
         uploads=SqlUploads(database),
+        user_records=SqlUserRecords(database),
         blobs=SqlBlobs(database),
         audit=SqlAudit(database, chain),
         meta=SqlMeta(database),

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from lockgate.model.facts import SignInFacts
 from lockgate.model.identity import Identity
 from lockgate.model.session import ClientFacts, Session
+from lockgate.model.user_record import Version
 from lockgate.protocol.edge_link import Suite
 
 LOCAL_SERVER = "System Local"
@@ -88,6 +89,7 @@ class AuditFilter:
     until: float | None = None  # before this time
     before: int | None = None  # numbers below
     after: int | None = None  # numbers above
+    code: str = ""  # of a support code as it is written; anywhere in `text`
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +271,10 @@ class DraftRecord:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """A decision with what it was made from, for what-if."""
+    """A decision with what it was made from, for what-if and for the help desk."""
 
     time: float
-    kind: str  # "sign-in", "resume", "re-evaluation" …
+    kind: str  # of `model.decision`: "sign-in", "resume", "re-evaluation" …
     session: int | None
     user: str
     server: str
@@ -283,6 +285,7 @@ class DecisionRecord:
     roles: tuple[str, ...]
     reasons: tuple[Any, ...]  # JSON values
     id: int = 0  # given by the store
+    code: str | None = None  # support code, where a person was refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,3 +309,53 @@ class UploadRecord:
     time: float
     size: int  # bytes
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A version of an item of somebody's record, as gateways tell one another.
+
+    logical: the logical auth server that the user belongs to.
+    """
+
+    logical: str
+    user: str
+    item: str
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """Changes in the order in which they came to be. following: number to ask for what comes later by."""
+
+    changes: tuple[Change, ...]
+    following: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What became of changes: how many were new, and how many were refused, by reason."""
+
+    taken: int
+    refused: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRecord:
+    """How far records are exchanged with another gateway.
+
+    origin:    what it is called in versions; "" before the first answer.
+    names:     logical auth servers that both have.
+    sent:      number of our changes that it has got; fetched: number of its changes that we have.
+    refused:   changes of ours that it did not take since the names were the same.
+    succeeded: when all was exchanged last, seconds since 1970; error: what is wrong since then, or "".
+    """
+
+    name: str
+    origin: str = ""
+    names: frozenset[str] = frozenset()
+    sent: int = 0
+    fetched: int = 0
+    refused: int = 0
+    succeeded: float | None = None
+    error: str = ""

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from lockgate.server.store import user_records
 from lockgate.server.store.chain import Chain
 from lockgate.server.store.database import Database
 from lockgate.server.store.records import AuditEntry, DraftRecord, RevisionRecord
@@ -47,6 +48,7 @@ class SqlRevisions:
         draft_version: int | None = None,
         note: AuditEntry | None = None,
         renamed_servers: Mapping[str, str] | None = None,
+        logical_servers: Mapping[str, str] | None = None,
     ) -> bool:
         if record.number != expected_current + 1:
             raise ValueError(f"revision {record.number} cannot follow revision {expected_current}")
@@ -63,6 +65,8 @@ class SqlRevisions:
                     return False
             connection.execute(insert(revisions).values(row_of(record, revisions)))
             _rename_servers(connection, renamed)
+            if logical_servers is not None:
+                user_records.follow(connection, logical_servers)
             if note is not None:
                 self._chain.append(connection, note)
             return True
@@ -106,6 +110,11 @@ class SqlDrafts:
         statement = select(drafts).where(drafts.c.id == draft)
         row = await self._database.read(lambda connection: connection.execute(statement).first())
         return None if row is None else DraftRecord(**row._mapping)
+
+    async def head(self, draft: str) -> DraftRecord | None:
+        statement = select(*_DRAFT_HEADS).where(drafts.c.id == draft)
+        row = await self._database.read(lambda connection: connection.execute(statement).first())
+        return None if row is None else DraftRecord(**row._mapping, tree="")
 
     async def all(self) -> list[DraftRecord]:
         statement = select(*_DRAFT_HEADS).order_by(drafts.c.changed.desc(), drafts.c.id)
@@ -217,3 +226,4 @@ def _rename_servers(connection: Connection, renamed: Mapping[str, str]) -> None:
     for table in (accounts, sessions, web_sessions, tokens):
         for old, new in steps:
             connection.execute(update(table).where(table.c.server == old).values(server=new))
+    user_records.rename(connection, steps)

@@ -50,6 +50,7 @@ _LIVE = sessions.c.ended.is_(None)
 _INSERT = insert(sessions).inline()
 _BY_ID = select(sessions).where(sessions.c.id == bindparam("number"))
 _ALL_LIVE = select(sessions).where(_LIVE).order_by(sessions.c.started, sessions.c.id)
+_LIVE_NUMBERS = select(sessions.c.id).where(_LIVE).order_by(sessions.c.started, sessions.c.id)
 _LIVE_OF_NAME = _ALL_LIVE.where(sessions.c.user == bindparam("who"))
 _LIVE_OF_USER = _LIVE_OF_NAME.where(sessions.c.server == bindparam("where"))
 _OF_PARENT = _ALL_LIVE.where(sessions.c.parent == bindparam("which"))
@@ -199,13 +200,13 @@ class SqlSessions:
         return await self._database.write(work)
 
     async def end_many(
-        self, sessions: Iterable[int], cause: EndCause, now: float, free_at: float, note: Note | None = None
+        self, sessions: Iterable[int], cause: EndCause, now: float, free_at: float, *notes: Note
     ) -> list[Session]:
         wanted = list(sessions)
 
         def work(connection: Connection) -> list[Session]:
             ended = [_end(connection, each, cause, now, free_at) for each in wanted]
-            return self._noted(connection, [each for each in ended if each is not None], note)
+            return self._noted(connection, [each for each in ended if each is not None], *notes)
 
         return await self._database.write(work) if wanted else []
 
@@ -230,14 +231,13 @@ class SqlSessions:
                 if connection.execute(_GRANT, _granted(number, grant)).rowcount == 1
             ]
             changed = [_session(connection.execute(_BY_ID, {"number": each}).one()) for each in numbers]
-            return self._noted(connection, changed, note)
+            return self._noted(connection, changed, *([] if note is None else [note]))
 
         return await self._database.write(work) if wanted else []
 
-    def _noted(self, connection: Connection, changed: list[Session], note: Note | None) -> list[Session]:
-        """Those sessions, each with its line in the audit."""
-        if note is not None:
-            self._chain.append_all(connection, [note(session) for session in changed])
+    def _noted(self, connection: Connection, changed: list[Session], *notes: Note) -> list[Session]:
+        """Those sessions, each with its lines in the audit."""
+        self._chain.append_all(connection, [note(session) for session in changed for note in notes])
         return changed
 
     async def touch(self, seen: Mapping[int, float]) -> None:
@@ -252,6 +252,22 @@ class SqlSessions:
         if server is None:
             return await self._sessions(_LIVE_OF_NAME, {"who": user})
         return await self._sessions(_LIVE_OF_USER, {"who": user, "where": server})
+
+    async def live_numbers(self, user: str | None = None) -> list[int]:
+        statement = _LIVE_NUMBERS if user is None else _LIVE_NUMBERS.where(sessions.c.user == user)
+        return await self._database.read_one(lambda connection: list(connection.execute(statement).scalars()))
+
+    async def live_among(self, wanted: Iterable[int]) -> set[int]:
+        numbers = list(wanted)
+
+        def work(connection: Connection) -> set[int]:
+            found: set[int] = set()
+            for start in range(0, len(numbers), CHUNK):
+                chosen = sessions.c.id.in_(numbers[start : start + CHUNK])
+                found |= set(connection.execute(select(sessions.c.id).where(chosen, _LIVE)).scalars())
+            return found
+
+        return await self._database.read(work)
 
     async def live_page(
         self,

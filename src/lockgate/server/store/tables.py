@@ -220,9 +220,11 @@ decisions = Table(
     Column("facts", Text, nullable=False),  # JSON object
     Column("roles", Text, nullable=False),  # JSON list
     Column("reasons", Text, nullable=False),  # JSON list
+    Column("code", String(16)),
 )
 
 Index("ix_decisions_time", decisions.c.time)
+Index("ix_decisions_code", decisions.c.code)
 
 samples = Table(
     "samples",
@@ -268,6 +270,46 @@ meta = Table(
     metadata,
     Column("key", String(128), primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+# What users keep in the portal (`model.user_record`). `space`: whose users they are (`user_records.space_of`).
+# `number`: grows with every change of the table, so that others can ask for what came later.
+record_items = Table(
+    "record_items",
+    metadata,
+    Column("space", String(80), nullable=False),
+    Column("user", String(128), nullable=False),
+    Column("item", String(64), nullable=False),
+    Column("time", BigInteger, nullable=False),  # milliseconds since 1970
+    Column("origin", String(32), nullable=False),
+    Column("text", Text),  # JSON; null for a deleted item
+    Column("number", BigInteger, nullable=False),
+    PrimaryKeyConstraint("space", "user", "item"),
+)
+
+Index("ix_record_items_number", record_items.c.number)
+Index("ix_record_items_time", record_items.c.time)
+
+# Auth servers whose records are those of a logical one; as the revision in force says.
+logical_servers = Table(
+    "logical_servers",
+    metadata,
+    Column("server", String(64), primary_key=True),
+    Column("logical", String(64), nullable=False),
+)
+
+# How far records are exchanged with another gateway.
+record_peers = Table(
+    "record_peers",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("origin", String(32), nullable=False),
+    Column("names", Text, nullable=False),  # JSON list
+    Column("sent", BigInteger, nullable=False),
+    Column("fetched", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    Column("succeeded", Float),
+    Column("error", String(1024), nullable=False),
 )
 
 # Records in a chain (`chain`). `position`: bytes that this record and all before it count for.

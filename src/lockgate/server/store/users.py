@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, select, tuple_, update
 
 from lockgate.model.session import EndCause
-from lockgate.server.store import web_sessions
+from lockgate.server.store import user_records, web_sessions
 from lockgate.server.store.database import Database
 from lockgate.server.store.records import UserRecord
 from lockgate.server.store.sessions import end_sessions_of
@@ -42,11 +42,15 @@ class SqlUsers:
         return [_record(row) for row in rows]
 
     async def page(
-        self, server: str | None, text: str, after: tuple[str, str] | None, limit: int
+        self,
+        server: str | None,
+        text: str,
+        after: tuple[str, str] | None,
+        limit: int,
+        *,
+        without: Collection[str] = (),
     ) -> list[UserRecord]:
-        statement = _ORDERED.limit(limit)
-        if server is not None:
-            statement = statement.where(accounts.c.server == server)
+        statement = _ORDERED.where(*_of_servers(server, without)).limit(limit)
         if text:
             found = contains(text, accounts.c.name, accounts.c.full_name, accounts.c.email)
             statement = statement.where(found)
@@ -55,10 +59,8 @@ class SqlUsers:
         rows = await self._database.read_aside(lambda connection: connection.execute(statement).all())
         return [_record(row) for row in rows]
 
-    async def count(self, server: str | None = None) -> int:
-        statement = select(func.count()).select_from(accounts)
-        if server is not None:
-            statement = statement.where(accounts.c.server == server)
+    async def count(self, server: str | None = None, *, without: Collection[str] = ()) -> int:
+        statement = select(func.count()).select_from(accounts).where(*_of_servers(server, without))
         return await self._database.read(lambda connection: connection.execute(statement).scalar_one())
 
     async def add(self, user: UserRecord) -> bool:
@@ -127,6 +129,7 @@ class SqlUsers:
                 return None
             # Somebody who gets the name later must not get these.
             connection.execute(delete(tokens).where(tokens.c.owner == name, tokens.c.server == server))
+            user_records.clear(connection, server, name, int(now * 1000))
             return _end_all(connection, server, name, EndCause.USER_DELETED, now, free_at)
 
         return await self._database.write(work)
@@ -162,6 +165,16 @@ def _end_all(
 ) -> list[int]:
     web_sessions.end_of_user(connection, server, name, cause.value, now, keep)
     return end_sessions_of(connection, server, name, cause, now, free_at)
+
+
+def _of_servers(server: str | None, without: Collection[str]) -> list[ColumnElement[bool]]:
+    """Users of that server, or of all, but for those `without`."""
+    terms: list[ColumnElement[bool]] = []
+    if server is not None:
+        terms.append(accounts.c.server == server)
+    if without:
+        terms.append(accounts.c.server.not_in(list(without)))
+    return terms
 
 
 def _find(connection: Connection, server: str, name: str) -> UserRecord | None:

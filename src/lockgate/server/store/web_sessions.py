@@ -19,6 +19,9 @@ _LIVE = web_sessions.c.ended.is_(None)
 _BY_ID = select(web_sessions).where(web_sessions.c.id == bindparam("which"))
 _BY_COOKIE = select(web_sessions).where(web_sessions.c.cookie_hash == bindparam("shown"))
 _ALL_LIVE = select(web_sessions).where(_LIVE).order_by(web_sessions.c.started, web_sessions.c.id)
+_LIVE_COUNTS = (
+    select(web_sessions.c.audience, func.count().label("live")).where(_LIVE).group_by(web_sessions.c.audience)
+)
 _ACCOUNT = select(accounts.c.enabled, accounts.c.serial).where(
     accounts.c.server == bindparam("where"), accounts.c.name == bindparam("who")
 )
@@ -151,9 +154,10 @@ class SqlWebSessions:
                 statement = statement.where(column == value)
         return await self._all(statement, {})
 
-    async def live_count(self) -> int:
-        statement = select(func.count()).select_from(web_sessions).where(_LIVE)
-        return await self._database.read_one(lambda connection: connection.execute(statement).scalar_one())
+    async def live_counts(self) -> dict[WebAudience, int]:
+        rows = await self._database.read(lambda connection: connection.execute(_LIVE_COUNTS).all())
+        counts: dict[WebAudience, int] = {"console": 0, "portal": 0}
+        return counts | {row.audience: row.live for row in rows}
 
     async def due(self, now: float) -> list[WebSessionRecord]:
         return await self._all(_DUE, {"now": now})

@@ -52,10 +52,12 @@ def call(
     body: Any = None,
     actor: str = "",
     headers: Mapping[str, str] | None = None,
+    alone: bool = True,
 ) -> Answer:
     """Calls REST for a command. path: percent-encoded where it has names in it.
 
     query: None values are left out. body: a JSON value, or bytes as they are. actor: who runs the command.
+    alone: whether a stopped gateway is asked too; what a server alone can do need not open its store.
     Raises ProblemError for every answer above 399, with the problem that REST told.
     """
     request = {
@@ -70,7 +72,7 @@ def call(
     try:
         found = control_client.call(directory, request, timeout=PATIENCE)
     except ProblemError as error:
-        if error.problem.code != "server-not-running":
+        if error.problem.code != "server-not-running" or not alone:
             raise
         found = asyncio.run(_alone(directory, request))
     return _answer(found)

@@ -23,12 +23,15 @@ Area = Literal[
     "connections",
     "sessions",
     "maintenance",
+    "user_records",
     "administrators",
 ]
 Right = Literal["none", "read", "write"]
 Kind = Literal["console", "token", "local"]
 
 AREAS: Final[tuple[Area, ...]] = get_args(Area)
+RECORDS: Final = "user_records"
+"""Area of other gateways, which exchange the records of users with this one."""
 CONFIG_SCOPE = "config"
 """Area of a token's scope that stands for everything which a pushed configuration may change."""
 CONFIG_AREAS: Final = frozenset({"system", "logs", "authentication", "roles", "connections", "maintenance"})
@@ -85,8 +88,8 @@ class Principal:
         return right in ("read", "write") and _RANK[self.right(area)] >= _RANK[right]
 
     def may_anywhere(self, right: str = "read") -> bool:
-        """Whether there is an area with that right."""
-        return any(self.may(area, right) for area in AREAS)
+        """Whether there is an area with that right. That of other gateways opens nothing that is for people."""
+        return any(self.may(area, right) for area in AREAS if area != RECORDS)
 
     def require(self, area: str, right: str = "read") -> None:
         """Raises NotAllowedError unless `may`."""

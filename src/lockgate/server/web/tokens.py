@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PREFIX = "lgt_"
 TOKEN_BYTES = 32
 MAX_SCOPES = 32
-MAX_PER_OWNER = 100
+MAX_PER_OWNER = 100  # that are good, and records of tokens altogether
 DAY = 86400
 LONGEST = 3 * 365 * DAY  # seconds
 TOUCH = 60.0  # seconds between two notes of a token's last use
@@ -172,10 +172,8 @@ async def create_token(
             )
         )
     mine = [each for each in await tokens.all(owner) if each.server == server]
-    for each in mine:
-        if each.name == name and (each.revoked is not None or now >= each.expires):
-            await tokens.delete(each.id)  # its name is free again
-    if len(mine) >= MAX_PER_OWNER:
+    over = [each for each in mine if each.revoked is not None or now >= each.expires]
+    if len(mine) - len(over) >= MAX_PER_OWNER:
         raise ProblemError(
             Problem(
                 "too-many-tokens",
@@ -183,6 +181,11 @@ async def create_token(
                 "Revoke those that are not used.",
             )
         )
+    # What is over stays to be looked at while there is room, the one made last longest; its name is free at once.
+    over.sort(key=lambda each: (each.name != name, each.created))
+    for position, each in enumerate(over):
+        if each.name == name or len(mine) - position >= MAX_PER_OWNER:
+            await tokens.delete(each.id)
     digits = base64.b32encode(secrets.token_bytes(TOKEN_BYTES)).decode().rstrip("=").lower()
     token = Secret.of_text(PREFIX + digits)
     record = TokenRecord(

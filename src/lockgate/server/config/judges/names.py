@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,27 +14,79 @@ from lockgate.server.config.schema import Node, children
 from lockgate.server.config.tree import Configuration
 
 
-def judge(tree: Configuration) -> Iterator[Finding]:
+class References:
+    """What objects refer to, read once from each."""
+
+    def __init__(self) -> None:
+        # By identity; each keeps its object: while it is kept, nothing else has its identity.
+        self._kept: dict[int, tuple[BaseModel, Mapping[str, frozenset[str]] | None]] = {}
+
+    def are_right(self, entry: BaseModel, names: Mapping[str, frozenset[str]]) -> bool:
+        """Whether there is nothing to say about an object and what is inside it, seen at a glance."""
+        kept = self._kept.get(id(entry))
+        if kept is None:
+            kept = self._kept[id(entry)] = entry, _read(entry)
+        return kept[1] is not None and all(wanted <= names[key] for key, wanted in kept[1].items())
+
+    def forget(self, most: int) -> None:
+        """Everything, when there are more than `most`: they are read again when they are asked for."""
+        if len(self._kept) > most:
+            self._kept = {}
+
+
+def _read(section: BaseModel) -> dict[str, frozenset[str]] | None:
+    """Collection → names of it; None where names stand twice in one place, or may be taken for one another."""
+    found: dict[str, frozenset[str]] = {}
+    for key, node in children(type(section)).items():
+        if not _matters(node):
+            continue
+        value = getattr(section, key)
+        parts: list[dict[str, frozenset[str]] | None]
+        if node.kind == "setting":
+            wanted = _wanted(value)
+            parts = [{str(node.hints["reference"]): frozenset(wanted)} if _differ(wanted) else None]
+        elif node.kind == "section":
+            parts = [_read(value)]
+        elif node.kind == "collection" and not _differ([each.name.casefold() for each in value]):
+            parts = [None]
+        else:
+            parts = [_read(each) for each in value]
+        for part in parts:
+            if part is None:
+                return None
+            for collection, more in part.items():
+                found[collection] = found.get(collection, frozenset()) | more
+    return found
+
+
+def _differ(names: Sequence[str]) -> bool:
+    return len(set(names)) == len(names)
+
+
+def judge(tree: Configuration, references: References | None = None) -> Iterator[Finding]:
+    """references: keeps what it reads for the next tree with the same objects."""
     names = {
         key: frozenset(entry.name for entry in getattr(tree, key))
         for key, node in children(Configuration).items()
         if node.kind == "collection"
     }
-    yield from _section(tree, (), names)
+    yield from _section(tree, (), names, references)
 
 
-def _section(section: BaseModel, path: Path, names: dict[str, frozenset[str]]) -> Iterator[Finding]:
+def _section(
+    section: BaseModel, path: Path, names: Mapping[str, frozenset[str]], references: References | None
+) -> Iterator[Finding]:
     for key, node in children(type(section)).items():
         if not _matters(node):
             continue
         value = getattr(section, key)
         here = (*path, key)
         if node.kind == "section":
-            yield from _section(value, here, names)
+            yield from _section(value, here, names, references)
         elif node.kind == "setting":
             yield from _reference(node, value, here, names)
         else:
-            yield from _entries(node, value, here, names)
+            yield from _entries(node, value, here, names, references)
 
 
 @functools.cache
@@ -50,7 +102,11 @@ def _matters(node: Node) -> bool:
 
 
 def _entries(
-    node: Node, entries: tuple[Any, ...], path: Path, names: dict[str, frozenset[str]]
+    node: Node,
+    entries: tuple[Any, ...],
+    path: Path,
+    names: Mapping[str, frozenset[str]],
+    references: References | None,
 ) -> Iterator[Finding]:
     seen: dict[str, str] = {}  # as compared → as written
     for position, entry in enumerate(entries):
@@ -71,15 +127,19 @@ def _entries(
                         warning=True,
                     )
             seen[entry.name.casefold()] = entry.name
-        yield from _section(entry, here, names)
+        if references is None or not references.are_right(entry, names):
+            yield from _section(entry, here, names, references)
 
 
-def _reference(node: Node, value: Any, path: Path, names: dict[str, frozenset[str]]) -> Iterator[Finding]:
+def _wanted(value: Any) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else (value,) if value else ()
+
+
+def _reference(node: Node, value: Any, path: Path, names: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
     collection = str(node.hints["reference"])
     known = names[collection]
-    wanted = value if isinstance(value, tuple) else (value,) if value else ()
     seen: set[str] = set()
-    for name in wanted:
+    for name in _wanted(value):
         if name not in known:
             # Looking for a similar name among thousands takes longer than all the rest.
             close = difflib.get_close_matches(name, known, n=1) if len(known) <= 200 else []

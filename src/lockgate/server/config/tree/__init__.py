@@ -37,6 +37,7 @@ from lockgate.server.config.tree.system import (
     Log,
     Metrics,
     PushTarget,
+    UserRecords,
 )
 from lockgate.server.config.tree.users import (
     AccessControl,
@@ -89,6 +90,7 @@ class Configuration(Section):
     )
     connection_sets: Annotated[tuple[ConnectionSet, ...], FromList] = objects("Connection sets.", most=500)
     component_sets: Annotated[tuple[ComponentSet, ...], FromList] = objects("Component sets.", most=500)
+    user_records: UserRecords = UserRecords()
     push_targets: Annotated[tuple[PushTarget, ...], FromList] = objects(
         "Servers that the configuration can be pushed to.", most=200
     )

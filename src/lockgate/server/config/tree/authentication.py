@@ -73,6 +73,17 @@ class LocalServer(Named):
     kind: Literal["local"] = choice("local", "Kind of auth server.", '"local"')
     minimum_length: int = number(8, "Shortest password that may be chosen.", 1, 128, "characters")
     allow_password_change: bool = switch(True, "Users may change their own passwords.")
+    user_record_synchronization: bool = switch(
+        False,
+        "Enable User Record Synchronization: users keep bookmarks and preferences at whichever gateway they sign in.",
+    )
+    logical_auth_server_name: str = setting(
+        "",
+        "Name under which the same users are known at the other gateways; records are exchanged by it.",
+        "1 to 64 letters, digits, spaces, dots, dashes and underscores, with a letter or digit first; or empty",
+        pattern=r"^(?:[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-])?)?$",
+        max_length=64,
+    )
 
 
 AuthServer = LocalServer
@@ -298,6 +309,9 @@ class AdminRole(Named):
     connections: Right = _right("Connection sets and component sets.")
     sessions: Right = _right("Live sessions; write: end them.")
     maintenance: Right = _right("Revisions, import, export, push, backup; write: roll back, import, push.")
+    user_records: Right = _right(
+        "For other gateways alone, by a token: exchange bookmarks and preferences of synchronised users."
+    )
     administrators: Right = _right("Administrators, delegated roles, tokens. write is full power.")
 
 

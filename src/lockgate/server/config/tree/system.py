@@ -169,7 +169,11 @@ class Log(Section):
         4096, "Size of the audit at which its oldest records are removed; 0 is never.", 0, 1 << 20, "MB"
     )
     decisions_days: int = number(
-        30, "Time for which recorded decisions can be replayed by what-if.", 1, 3650, "days"
+        30,
+        "Time for which recorded decisions can be replayed by what-if and found by support code.",
+        1,
+        3650,
+        "days",
     )
     syslog: Annotated[tuple[SyslogTarget, ...], FromList] = objects(
         "Servers that get a copy of the logs.", most=8
@@ -213,6 +217,37 @@ class PushTarget(Named):
     )
     ca: str = text(
         "The CA of its certificate in PEM; empty is the system's store.", longest=65536, multiline=True
+    )
+
+
+class RecordPeer(Named):
+    """Another gateway that user records are exchanged with."""
+
+    url: str = setting(
+        ...,
+        "Its administrators' listener.",
+        "an https:// address",
+        pattern=r"^https://[^\s/]+/?$",
+        max_length=300,
+    )
+    token: SecretText = secret("A token of that gateway with the scope user_records:write and none else.")
+    ca: str = text(
+        "The CA of its certificate in PEM; empty is the system's store.", longest=65536, multiline=True
+    )
+
+
+class UserRecords(Section):
+    """Bookmarks and preferences of users whose auth server has User Record Synchronization, at all gateways alike."""
+
+    interval_seconds: int = number(
+        15,
+        "How often another gateway is asked for what is new there; what is new here is sent at once.",
+        1,
+        3600,
+        "seconds",
+    )
+    peers: Annotated[tuple[RecordPeer, ...], FromList] = objects(
+        "Gateways that records are exchanged with. One of two is enough to know the other.", most=32
     )
 
 

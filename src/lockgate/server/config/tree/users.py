@@ -122,6 +122,7 @@ class Bookmark(Named):
 class WebOptions(Section):
     """Web access."""
 
+    own_bookmarks: bool = switch(False, "Users may add bookmarks of their own.")
     bookmarks: Annotated[tuple[Bookmark, ...], FromList] = objects(
         "Bookmarks, in order.", most=200, ordered=True
     )

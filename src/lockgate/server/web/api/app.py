@@ -29,6 +29,7 @@ from lockgate.server.web.api import (
     tokens,
     transfer,
     uploads,
+    user_records,
     users,
 )
 from lockgate.server.web.api.models import ProblemDocument
@@ -53,6 +54,7 @@ SUBJECTS = (
     transfer,
     live,
     users,
+    user_records,
     tokens,
     logs,
     policy,

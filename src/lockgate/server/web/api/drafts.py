@@ -6,9 +6,10 @@ everywhere where it changes something.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import Field
 
 from lockgate.server.config.changes import areas, diff, mask
@@ -104,13 +105,15 @@ class ConflictTold(Told):
 class Difference(Told):
     """What a draft changes against its base, and what others changed there since.
 
-    current: the revision in force. areas: those in which something changes.
+    current: the revision in force. areas: those in which something changes. total: changes in all, also those that
+    were not asked for.
     """
 
     base: int
     current: int
     areas: list[str]
     changes: list[ChangeTold]
+    total: int
     conflicts: list[ConflictTold]
 
 
@@ -171,7 +174,7 @@ async def edit(who: Who, services: Of, draft: Id, given: EditDraft) -> DraftTold
 async def replace(who: Who, services: Of, draft: Id, given: ReplaceDraft) -> DraftTold:
     """Gives a draft another content."""
     before = await services.config.draft(draft)
-    who.require_all(areas(diff(mask(before.data), given.data)))
+    who.require_all(await asyncio.to_thread(lambda: areas(diff(mask(before.data), given.data))))
     return told(await services.config.replace(draft, given.version, given.data), who)
 
 
@@ -184,16 +187,28 @@ async def validate(who: Who, services: Of, draft: Id) -> Judged:
 
 
 @router.get("/config/drafts/{draft}/diff", dependencies=READ)
-async def difference(who: Who, services: Of, draft: Id) -> Difference:
-    """What a draft changes."""
+async def difference(
+    who: Who,
+    services: Of,
+    draft: Id,
+    skip: Annotated[int, Query(ge=0, lt=1 << 31)] = 0,
+    limit: Annotated[int | None, Query(ge=1, le=1000)] = None,
+) -> Difference:
+    """What a draft changes.
+
+    In the order of the tree; all of it unless `limit` is given.
+    """
     found = await services.config.draft(draft)
     changes = await services.config.draft_changes(draft)
     conflicts = await services.config.conflicts(draft)
+    shown = visible_changes(changes, who)
+    end = None if limit is None else skip + limit
     return Difference(
         base=found.base,
         current=services.config.number,
         areas=sorted(areas(changes)),
-        changes=[ChangeTold(**each.as_dict()) for each in visible_changes(changes, who)],
+        changes=[ChangeTold(**each.as_dict()) for each in shown[skip:end]],
+        total=len(shown),
         conflicts=[ConflictTold(**each) for each in visible_conflicts(conflicts, who)],
     )
 

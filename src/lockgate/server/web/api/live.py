@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from fastapi import Path, Query
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.prompt import Refused
 from lockgate.model.session import EndCause, Session
+from lockgate.model.text import printable
+from lockgate.server.auth.names import canonical
 from lockgate.server.gateway.service import LiveSession
-from lockgate.server.sessions import OVER
+from lockgate.server.sessions import OVER, By, session_number
 from lockgate.server.store.records import SessionFilter, SessionSort, WebAudience, WebSessionRecord
 from lockgate.server.web.api.models import Ended, Given, Told
 from lockgate.server.web.api.route import Of, Who, make_router, rights
 from lockgate.server.web.extend import extend_tunnel
-from lockgate.server.web.principal import needs
+from lockgate.server.web.principal import Principal, needs
 from lockgate.server.web.services import Services
 from lockgate.server.web.sessions import DISCONNECTED
 
@@ -27,6 +29,7 @@ Text = Annotated[str, Query(max_length=256)]
 Id = Annotated[str, Path(pattern=r"^[0-9]{1,19}$")]
 WebId = Annotated[str, Path(pattern=r"^[0-9a-f]{1,64}$")]
 MAX_ENDED = 10_000
+MAX_SHOWN = 10  # numbers in one sentence
 
 
 class SessionTold(Told):
@@ -86,14 +89,22 @@ class WebSessionList(Told):
 
 
 class End(Given):
-    """Which sessions to end: numbers, all of a user, or everybody's."""
+    """Which sessions to end, one of the three: numbers, all of a user of whatever auth server, or everybody's."""
 
-    sessions: Annotated[
-        list[Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]],
-        Field(max_length=MAX_ENDED, default_factory=list),
-    ]
-    user: Annotated[str, Field(max_length=256)] | None = None
-    all: bool = False
+    sessions: (
+        Annotated[
+            list[Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]], Field(min_length=1, max_length=MAX_ENDED)
+        ]
+        | None
+    ) = None
+    user: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    all: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> Self:
+        if sum(each is not None for each in (self.sessions, self.user, self.all)) != 1:
+            raise ValueError("give exactly one of sessions, user and all")
+        return self
 
 
 def session_told(live: LiveSession, now: float) -> SessionTold:
@@ -139,8 +150,12 @@ async def list_sessions(
     order: Literal["ascending", "descending"] = "ascending",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str | None, Query(max_length=512)] = None,
+    fresh: bool = False,
 ) -> SessionPageTold:
-    """Live sessions. text: anywhere in user, host name or source, or an inner address exactly."""
+    """Live sessions. text: anywhere in user, host name or source, or an inner address exactly. fresh: the edge is
+    asked for the traffic of this moment, which takes up to a second."""
+    if fresh:
+        await services.running().refresh()
     wanted = SessionFilter(text=text, user=user, server=server, realm=realm, role=role)
     return await _page(services, wanted, sort, limit, after, order == "descending")
 
@@ -156,7 +171,7 @@ async def show(services: Of, session: Id) -> SessionTold:
 async def end_one(who: Who, services: Of, session: Id) -> Ended:
     """Ends a session; its packets stop at once."""
     found = await _find(services, session)
-    return await _end(services, who.actor, who.source, [found])
+    return await _end(who, services, [found.id])
 
 
 @router.post("/sessions/{session}/extend", dependencies=WRITE)
@@ -179,42 +194,65 @@ async def extend(who: Who, services: Of, session: Id) -> SessionTold:
 
 @router.post("/sessions/end", dependencies=WRITE)
 async def end_many(who: Who, services: Of, given: End) -> Ended:
-    """Ends several sessions in one step."""
+    """Ends several sessions in one step: those with these numbers, all of a user, or all. A number of no session
+    ends nothing."""
     services.running()
-    if given.all:
-        found = await services.store.sessions.live()
+    if given.sessions is not None:
+        found = await _among(services, given.sessions)
+    elif given.user is not None:
+        found = await _of_user(services, given.user)
     else:
-        found = [await _find(services, each) for each in dict.fromkeys(given.sessions)]
-        if given.user is not None:
-            found += await services.store.sessions.live(given.user)
-    return await _end(services, who.actor, who.source, found)
+        found = await services.store.sessions.live_numbers()
+    return await _end(who, services, found)
 
 
 async def _find(services: Services, number: str) -> Session:
-    found = await services.store.sessions.find(int(number)) if int(number) < 1 << 63 else None
+    wanted = session_number(number)
+    found = None if wanted is None else await services.store.sessions.find(wanted)
     if found is None or found.ended is not None:
         raise _no_session(number)
     return found
 
 
-def _no_session(number: str) -> ProblemError:
-    return ProblemError(
-        Problem("no-such-session", f"There is no session {number}.", "List the sessions again.")
+async def _among(services: Services, typed: list[str]) -> list[int]:
+    """The numbers of those sessions. Raises ProblemError when there is one that no session has."""
+    wanted = {each: session_number(each) for each in typed}
+    live = await services.store.sessions.live_among(each for each in wanted.values() if each is not None)
+    missing = [each for each, number in wanted.items() if number not in live]
+    if missing:
+        raise _no_session(*missing)
+    return list(live)
+
+
+async def _of_user(services: Services, typed: str) -> list[int]:
+    """The sessions of that name. Raises ProblemError when nobody is known by it."""
+    name = canonical(typed)
+    if name is not None:
+        found = await services.store.sessions.live_numbers(name)
+        if found:
+            return found
+        for server in services.in_force.tree.auth_servers:
+            if await services.store.users.find(server.name, name) is not None:
+                return []
+    raise ProblemError(
+        Problem(
+            "no-such-user",
+            f"There is no user {printable(typed, 64)}.",
+            "The list of sessions says who is connected.",
+        )
     )
 
 
-async def _end(services: Services, actor: str, source: str, sessions: list[Session]) -> Ended:
-    ended = await services.running().end_many([each.id for each in sessions], EndCause.DISCONNECTED)
-    for each in ended:
-        await services.audit.record(
-            "session-disconnect",
-            ok=True,
-            user=each.user,
-            actor=actor,
-            source=source,
-            session=each.id,
-            log="admin",
-        )
+def _no_session(*numbers: str) -> ProblemError:
+    shown = ", ".join(numbers[:MAX_SHOWN]) + (" and others" if len(numbers) > MAX_SHOWN else "")
+    return ProblemError(
+        Problem("no-such-session", f"There is no session {shown}.", "List the sessions again.")
+    )
+
+
+async def _end(who: Principal, services: Services, numbers: list[int]) -> Ended:
+    by = By(who.actor, who.source)
+    ended = await services.running().end_many(numbers, EndCause.DISCONNECTED, by)
     return Ended(ended=[str(each.id) for each in ended])
 
 

@@ -8,7 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Path, Query
 from starlette.responses import Response, StreamingResponse
 
+from lockgate.model.problem import ProblemError
+from lockgate.model.support_code import parse_support_code
 from lockgate.server.audit_export import MEDIA_TYPES, Format, lines
+from lockgate.server.decisions import BAD_CODE
 from lockgate.server.store.audit import SqlAudit
 from lockgate.server.store.records import AuditFilter, AuditRecord, Log
 from lockgate.server.store.verify import verify
@@ -81,6 +84,14 @@ def entry_told(record: AuditRecord) -> EntryTold:
     )
 
 
+def read_code(typed: str) -> str:
+    """A support code as it is written; "" for none. Raises ProblemError."""
+    code = parse_support_code(typed) if typed else ""
+    if code is None:
+        raise ProblemError(BAD_CODE)
+    return code
+
+
 async def _filter(
     name: Name,
     text: Text = "",
@@ -92,8 +103,10 @@ async def _filter(
     until: Time = None,
     before: Number = None,
     after: Number = None,
+    code: Annotated[str, Query(max_length=64)] = "",
 ) -> AuditFilter:
     return AuditFilter(
+        code=read_code(code),
         log=NAMES[name],
         text=text,
         user=user,
@@ -112,7 +125,7 @@ Wanted = Annotated[AuditFilter, Depends(_filter)]
 
 @router.get("/logs/{name}", dependencies=READ)
 async def page(services: Of, wanted: Wanted, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> LogPage:
-    """Lines of a log. text: anywhere in a line; the other texts exactly."""
+    """Lines of a log. text: anywhere in a line; code: a support code; the other texts exactly."""
     found = await services.store.audit.page(wanted, limit + 1)
     more = len(found) > limit
     entries = [entry_told(each) for each in found[:limit]]

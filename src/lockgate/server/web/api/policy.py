@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Path, Query
 from pydantic import Field
 
 from lockgate.model.problem import Problem, ProblemError
@@ -36,6 +36,32 @@ class Explained(Told):
     allow: bool
     revision: int
     reasons: list[ReasonTold]
+
+
+class Recorded(Told):
+    """A decision as it was made. kind: "sign-in", "resume", "re-evaluation", "attempt" (nobody had shown who
+    they are: user and device are what somebody claimed), "refusal", "end" of a session or "question".
+
+    allow, revision, reasons: then. device: host name and user agent. kept_until: seconds since 1970.
+    again: query of GET /explain that asks the same of now; null where nothing can be asked.
+    """
+
+    code: str
+    time: float
+    kind: str
+    user: str
+    server: str
+    realm: str
+    source: str
+    device: str
+    user_agent: str
+    session: str | None
+    revision: int
+    allow: bool
+    roles: list[str]
+    reasons: list[ReasonTold]
+    kept_until: float
+    again: dict[str, str] | None
 
 
 class WhatIf(Given):
@@ -75,6 +101,34 @@ async def explain(
         allow=found.allow,
         revision=found.revision,
         reasons=[ReasonTold(**each.as_dict()) for each in found.reasons],
+    )
+
+
+@router.get("/decisions/{code}", dependencies=[rights(needs("logs"))])
+async def decision(services: Of, code: Annotated[str, Path(max_length=64)]) -> Recorded:
+    """The recorded decision that a person got this support code with: who, from where, why, under which revision.
+
+    Case, hyphens and letters that look alike do not matter.
+    """
+    found = await services.decisions.find(code)
+    tree = services.in_force.tree
+    return Recorded(
+        code=found.code or "",
+        time=found.time,
+        kind=found.kind,
+        user=found.user,
+        server=found.server,
+        realm=found.realm,
+        source=str(found.facts.get("source", "")),
+        device=str(found.facts.get("host_name", "")),
+        user_agent=str(found.facts.get("user_agent", "")),
+        session=None if found.session is None else str(found.session),
+        revision=found.revision,
+        allow=found.allow,
+        roles=list(found.roles),
+        reasons=[ReasonTold(**each) for each in found.reasons],
+        kept_until=found.time + tree.log.decisions_days * DAY,
+        again=services.decisions.again(found),
     )
 
 

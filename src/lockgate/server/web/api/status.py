@@ -83,7 +83,7 @@ async def status(services: Of) -> Status:
     """How the gateway is."""
     gateway, now = services.gateway, services.clock()
     transports = gateway.transports() if gateway is not None else {}
-    web = await services.store.web_sessions.live()
+    web = await services.store.web_sessions.live_counts()
     chain = device_chain(services.directory)
     return Status(
         version=__version__,
@@ -95,8 +95,8 @@ async def status(services: Of) -> Status:
         sessions=await services.store.sessions.live_count(),
         connected=sum(count for name, count in transports.items() if name != "none"),
         transports=transports,
-        portal_sessions=sum(each.audience == "portal" for each in web),
-        console_sessions=sum(each.audience == "console" for each in web),
+        portal_sessions=web["portal"],
+        console_sessions=web["console"],
         counters=dict(gateway.counters) if gateway is not None else {},
         certificate_remaining=int(min(each.not_valid_after_utc.timestamp() for each in chain) - now)
         if chain

@@ -17,7 +17,7 @@ from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.text import printable
 from lockgate.protocol.secret import Secret
 from lockgate.server.auth.names import canonical
-from lockgate.server.auth.passwords import MAX_PASSWORD_BYTES, hash_password, prepare
+from lockgate.server.auth.passwords import hash_password, unfit
 from lockgate.server.config.tree.authentication import LocalServer
 from lockgate.server.store.interface import UserRecord
 from lockgate.server.store.users import new_serial
@@ -166,24 +166,11 @@ def no_such_user(name: str) -> ProblemError:
 
 
 async def hashed(services: Services, server: LocalServer, password: SecretStr) -> str:
-    """The hash to store. Raises ProblemError for a password that is too short or too long."""
+    """The hash to store. Raises ProblemError for a password that nobody can have there."""
     secret = Secret.of_text(password.get_secret_value())
-    if len(prepare(secret)) > MAX_PASSWORD_BYTES:
-        raise ProblemError(
-            Problem(
-                "password-too-long",
-                f"A password has at most {MAX_PASSWORD_BYTES} bytes.",
-                "Choose a shorter one.",
-            )
-        )
-    if len(password.get_secret_value()) < server.minimum_length:
-        raise ProblemError(
-            Problem(
-                "password-too-short",
-                f"A password of {server.name} has at least {server.minimum_length} characters.",
-                "Choose a longer one.",
-            )
-        )
+    problem = unfit(secret, server.minimum_length)
+    if problem is not None:
+        raise ProblemError(problem)
     async with _hashing:
         return await asyncio.to_thread(hash_password, services.in_force.tree.sign_in.argon2, secret)
 
@@ -215,23 +202,12 @@ async def list_users(
 ) -> UserPage:
     """Users by server and name. text: anywhere in name, full name or address."""
     hidden = set() if who.may("administrators") else administrators_servers(services)
-    place = _place(after)
-    users: list[UserRecord] = []
-    more = True
-    while more and len(users) <= limit:
-        page = await services.store.users.page(server or None, text, place, limit + 1)
-        users += [user for user in page if user.server not in hidden]
-        more = len(page) > limit
-        place = (page[-1].server, page[-1].name) if page else place
+    users = await services.store.users.page(server or None, text, _place(after), limit + 1, without=hidden)
     following = None
     if len(users) > limit:
         users = users[:limit]
         following = json.dumps([users[-1].server, users[-1].name])
-    total = await services.store.users.count(server or None)
-    if not server:
-        total -= sum([await services.store.users.count(each) for each in hidden])
-    elif server in hidden:
-        total = 0
+    total = await services.store.users.count(server or None, without=hidden)
     return UserPage(users=[user_told(user) for user in users], total=total, following=following)
 
 
@@ -358,7 +334,7 @@ async def set_password(who: Who, services: Of, server: Server, name: Name, given
 
 @router.delete("/users/{server}/{name}", dependencies=WRITE)
 async def delete(who: Who, services: Of, server: Server, name: Name) -> UserDeleted:
-    """Deletes a user, with sessions and tokens."""
+    """Deletes a user, with sessions, tokens and record."""
     require_server(who, services, server, "write")
     user, now = _canonical(name), services.clock()
     _not_oneself(who, server, user)

@@ -52,6 +52,7 @@ SAID = {
     "ended": "Ended.",
     "extended": "Extended.",
     "user-saved": "The user has been saved.",
+    "record-deleted": "The bookmarks and preferences of the user have been deleted.",
     "user-added": "The user has been added.",
     "user-deleted": "The user has been deleted; their sessions have ended.",
     "password-set": "The password has been set; the user's sessions have ended.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -114,8 +115,10 @@ async def _page(
             problem=problem,
             status=status,
         )
-    found = await rest(ask, "GET", f"config/drafts/{segment(id)}/diff")
+    found = await rest(ask, "GET", f"config/drafts/{segment(id)}/diff", query={"limit": MAX_SHOWN})
     judged = await rest(ask, "GET", f"config/drafts/{segment(id)}/validate")
+    # In a thread: objects that are new are shown as a whole, hundreds of them.
+    changes = await asyncio.to_thread(lambda: [shown(each) for each in found["changes"]])
     findings = [{**each, "url": url_of(each["path"])} for each in judged["findings"]]
     return await ask.page(
         "changes.html",
@@ -124,8 +127,8 @@ async def _page(
         draft=head,
         mine=head["author"] == ask.principal.actor,
         others=others,
-        changes=[shown(each) for each in found["changes"][:MAX_SHOWN]],
-        total=len(found["changes"]),
+        changes=changes,
+        total=found["total"],
         errors=[each for each in findings if not each["warning"]],
         warnings=[each for each in findings if each["warning"]],
         conflicts=[

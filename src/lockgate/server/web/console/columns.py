@@ -84,7 +84,12 @@ _REALM = (_plain("Authentication server", "server"), _count("Role mapping rules"
 _RULE = (Column("When", _condition), _plain("Roles", "roles"), _plain("Stop", "stop"))
 
 _COLUMNS: dict[str, tuple[Column, ...]] = {
-    "LocalServer": (Column("Type", lambda e: labels.kind(str(e.get("kind", "")))), _DESCRIPTION),
+    "LocalServer": (
+        Column("Type", lambda e: labels.kind(str(e.get("kind", "")))),
+        _plain("User Record Synchronization", "user_record_synchronization"),
+        _plain("Logical Auth Server Name", "logical_auth_server_name"),
+        _DESCRIPTION,
+    ),
     "Realm": _REALM,
     "AdminRealm": _REALM,
     "RoleMappingRule": _RULE,
@@ -144,6 +149,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("Components", lambda e: labels.option(str(e.get("components", "")))),
     ),
     "PushTarget": (_plain("URL", "url"), _DESCRIPTION),
+    "RecordPeer": (_plain("URL", "url"), _DESCRIPTION),
     "SyslogTarget": (_plain("Address", "address"), _plain("Transport", "transport")),
     "Bookmark": (_plain("URL", "url"),),
     "LocationRule": (

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from lockgate.model.support_code import parse_support_code
 from lockgate.server.web.console.ask import Ask, Handler, with_query
 from lockgate.server.web.console.rest import PREFIX, rest
 
@@ -41,6 +42,7 @@ async def show(ask: Ask, name: str, verified: Any = None) -> Response:
         "user": ask.query("user")[:200],
         "source": ask.query("source")[:64],
         "event": ask.query("event")[:64],
+        "code": parse_support_code(ask.query("code")) or "",
         "outcome": ask.query("outcome") if ask.query("outcome") in ("ok", "failed") else "",
         "since": _time(ask.query("since")),
         "until": _time(ask.query("until")),

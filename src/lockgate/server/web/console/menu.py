@@ -92,6 +92,14 @@ BEYOND: tuple[Entry, ...] = (
         "web sessions portal console sign out",
     ),
     Entry(
+        "record-peers",
+        ("System", "Status", "User Record Synchronization"),
+        BASE + "record-peers",
+        "system",
+        "How far bookmarks and preferences of users are exchanged with other gateways.",
+        "bookmarks preferences peers synchronisation logical auth server",
+    ),
+    Entry(
         "device-certificate",
         ("System", "Configuration", "Certificates", "Device Certificate"),
         BASE + "certificate",

@@ -204,7 +204,7 @@ async def _save(
     if errors:
         serious = [each for each in elsewhere if not each.warning]
         return await _form(ask, data, here, value, errors=errors, elsewhere=serious, status=422)
-    await ask.console.working.edit(ask.principal, edits, checked)
+    await ask.console.working.edit(ask.principal, edits)
     moved = replace(here, at=path[here.page.path.count("/") + 1 :], new=False)
     return ask.go(moved.url(), "added" if here.new else "saved")
 

@@ -127,8 +127,9 @@ class ConsoleSignIn:
         try:
             _, cookie = await self._sessions.start(step.identity, AUDIENCE, user_agent=agent)
         except ProblemError as error:
-            problem = error.problem
-            return self._refuse(request, Refused(problem.code, f"{problem.summary} {problem.fix}"))
+            sign_ins = self._console.services.sign_ins
+            assert sign_ins is not None  # it has made the identity
+            return self._refuse(request, await sign_ins.not_opened(step.identity, AUDIENCE, error.problem))
         if before is not None:
             await self._sessions.end(before.id, web_sessions.REPLACED)
         response = RedirectResponse(entry.where or BASE, 303, headers=HEADERS)
@@ -174,7 +175,15 @@ class ConsoleSignIn:
 
     def _refuse(self, request: Request, step: Refused | SignedIn) -> Response:
         refused = step if isinstance(step, Refused) else Refused("sign-in-failed", "Sign in again.")
-        response = self._page(request, "message.html", 403, text=refused.text, code=refused.code)
+        response = self._page(
+            request,
+            "message.html",
+            403,
+            text=refused.text,
+            code=refused.code,
+            reasons=refused.reasons,
+            support=refused.support,
+        )
         signing_in.clear_cookie(response, AUDIENCE)
         return response
 
@@ -188,6 +197,8 @@ class ConsoleSignIn:
                 "node": tree.cluster.node_name or tree.gateway.hostname,
                 "theme": chosen if chosen in THEMES else "auto",
                 "again": _action(request, again=True),
+                "reasons": (),
+                "support": "",
                 **values,
             }
         )

@@ -11,6 +11,7 @@ from lockgate.model.problem import Problem, ProblemError
 from lockgate.server.web.console.ask import Ask, with_query
 from lockgate.server.web.console.menu import BASE
 from lockgate.server.web.console.rest import rest, segment
+from lockgate.server.web.forms import labels
 from lockgate.server.web.problems import status_of
 
 PAGE_SIZE = 100
@@ -115,7 +116,8 @@ def _about(typed: dict[str, str]) -> dict[str, Any]:
 
 async def show_one(ask: Ask, problem: Problem | None = None, status: int = 200) -> Response:
     """GET: one user."""
-    user = await rest(ask, "GET", _path(ask.query("server"), ask.query("name")))
+    path = _path(ask.query("server"), ask.query("name"))
+    user, record = await rest(ask, "GET", path), await rest(ask, "GET", path + "/record")
     lines = [f"{key} = {value}" for key, values in user["attributes"].items() for value in values]
     return await ask.page(
         "user.html",
@@ -123,6 +125,10 @@ async def show_one(ask: Ask, problem: Problem | None = None, status: int = 200) 
         title=user["name"],
         trail=[(user["name"], "")],
         user=user,
+        record=record,
+        labels={
+            name: (labels.option(name), labels.option(value)) for name, value in record["preferences"].items()
+        },
         typed={**user, "groups": "\n".join(user["groups"]), "attributes": "\n".join(lines)},
         servers=_servers(ask),
         own=(user["server"], user["name"]) == (ask.principal.server, ask.principal.name),
@@ -146,6 +152,9 @@ async def act(ask: Ask) -> Response:
             case "enable" | "disable":
                 await rest(ask, "PATCH", path, body={"enabled": typed["action"] == "enable"})
                 return ask.go(url, "user-saved")
+            case "delete-record":
+                await rest(ask, "DELETE", path + "/record")
+                return ask.go(url, "record-deleted")
             case "password":
                 if typed.get("password") != typed.get("again"):
                     return await show_one(ask, AGAIN, 422)

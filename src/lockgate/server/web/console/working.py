@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from lockgate.model.problem import ProblemError
 from lockgate.server.config import edits as editing
-from lockgate.server.config.checks import Checked, validate
+from lockgate.server.config.checks import Checked
 from lockgate.server.config.drafts import Draft
 from lockgate.server.config.edits import Edit
 from lockgate.server.config.paths import Data
@@ -48,7 +47,6 @@ class Working:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._known: OrderedDict[tuple[str, int], tuple[int, int]] = OrderedDict()
-        self._judged = ("", 0, 0)
         self._sealing = Sealing(_Placeholder())
 
     async def draft(self, principal: Principal) -> Draft | None:
@@ -61,23 +59,19 @@ class Working:
         draft = await self.draft(principal)
         return self._services.config.data if draft is None else draft.data
 
-    async def edit(self, principal: Principal, edits: Iterable[Edit], judged: Checked | None = None) -> Draft:
-        """Changes their draft, or makes one first. judged: the tree after the edits, where that is known."""
+    async def edit(self, principal: Principal, edits: Iterable[Edit]) -> Draft:
+        """Changes their draft, or makes one first."""
         config = self._services.config
         draft = await self.draft(principal)
         if draft is None:
             draft = await config.create_draft(principal.actor, source=principal.source)
-        draft = await config.edit(draft.id, draft.version, edits)
-        if judged is not None:
-            # Large trees take most of a second to judge: not once more for the figure in the top bar.
-            self._judged = (draft.id, draft.version, len(judged.errors))
-        return draft
+        return await config.edit(draft.id, draft.version, edits)
 
     async def judge(self, data: Data, edits: list[Edit]) -> tuple[Data, Checked]:
         """The tree after the edits, and all findings about it. Raises ProblemError of an edit that cannot be
         done."""
         after = self._sealing.complete(editing.apply(data, edits), data)
-        return after, await asyncio.to_thread(validate, after)
+        return after, await self._services.config.check(after)
 
     async def pending(self, principal: Principal) -> Pending | None:
         head = await self._head(principal)
@@ -87,7 +81,7 @@ class Working:
         if key not in self._known:
             try:
                 changes = len(await self._services.config.draft_changes(head.id))
-                errors = await self._errors(head)
+                errors = len((await self._services.config.validate(head.id)).errors)
             except ProblemError:
                 return None  # gone meanwhile
             self._known[key] = (changes, errors)
@@ -95,12 +89,6 @@ class Working:
                 self._known.popitem(last=False)
         changes, errors = self._known[key]
         return Pending(head.id, changes, errors, head.base != self._services.config.number)
-
-    async def _errors(self, head: Draft) -> int:
-        draft, version, errors = self._judged
-        if (draft, version) == (head.id, head.version):
-            return errors
-        return len((await self._services.config.validate(head.id)).errors)
 
     async def _head(self, principal: Principal) -> Draft | None:
         mine = [each for each in await self._services.config.drafts() if each.author == principal.actor]

@@ -15,6 +15,7 @@ from lockgate.model.prompt import (
     SessionChoice,
     TokenCode,
 )
+from lockgate.model.support_code import sentence
 from lockgate.protocol.secret import Secret
 
 MAX_TYPED = 1024
@@ -90,12 +91,12 @@ def form_of(prompt: Prompt, *, typed: str = "", error: str = "", labels: Labels 
         case RealmChoice(realms):
             choice = _choice("realm", "Realm", tuple(Option(name, name) for name in realms))
             return PromptForm("realm", "Where do you belong?", "Continue", (choice,), error=error)
-        case Credentials(retry, user_label, password_label):
+        case Credentials(retry, user_label, password_label, support):
             asked = Field("username", user_label or labels.user or "User name", "text", "username", typed)
             secret = Field(
                 "password", password_label or labels.password or "Password", "password", "current-password"
             )
-            wrong = "User name or password is wrong. Try again." if retry else ""
+            wrong = f"User name or password is wrong. Try again. {sentence(support)}".strip() if retry else ""
             return PromptForm("sign-in", "Sign in", "Sign in", (asked, secret), error=error or wrong)
         case NewPassword(text):
             return PromptForm(

@@ -22,9 +22,10 @@ from lockgate.server.config import defaults
 from lockgate.server.in_force import InForce
 from lockgate.server.installer_configuration import file_name, installer_configuration
 from lockgate.server.launch_handles import LaunchHandles
-from lockgate.server.sessions import OVER, Sessions
+from lockgate.server.sessions import OVER, Sessions, session_number
 from lockgate.server.store.interface import WebSessionRecord
 from lockgate.server.store.interface import WebSessions as WebSessionRecords
+from lockgate.server.user_records import UserRecords
 from lockgate.server.web import sessions as web_sessions
 from lockgate.server.web.forms.prompts import form_of, new_password
 from lockgate.server.web.portal.pages import Pages, headers
@@ -37,6 +38,7 @@ MAX_LAUNCHED = 10_000  # sessions remembered to have launched the client by itse
 # What a form has done, in sentences.
 _DONE = {
     "password": "Your password was changed. Your other sessions have ended.",
+    "preferences": "Your preferences are saved.",
     "extended": "Your session was extended. The Lockgate client knows at once; another one may show the former "
     "time until it connects again.",
 }
@@ -78,6 +80,7 @@ class HomePages:
         sessions: Sessions,
         web: WebSessions,
         records: WebSessionRecords,
+        kept: UserRecords,
         launches: LaunchHandles | None,
         end_tunnel: Callable[[int, EndCause], Awaitable[object]] | None,
         extend_tunnel: ExtendTunnel | None,
@@ -86,7 +89,7 @@ class HomePages:
         self._pages, self._entrance, self._in_force = pages, entrance, in_force
         self._sign_ins, self._sessions, self._web, self._records = sign_ins, sessions, web, records
         self._launches, self._end_tunnel, self._clock = launches, end_tunnel, clock
-        self._extend_tunnel = extend_tunnel
+        self._extend_tunnel, self._kept = extend_tunnel, kept
         self._launched: OrderedDict[str, None] = OrderedDict()
 
     # -- pages -------------------------------------------------------------------------------------
@@ -100,7 +103,7 @@ class HomePages:
         done = request.query_params.get("done", "")
         return self._pages.page(
             "home",
-            **self._shell(record, path),
+            **await self.shell(record, path),
             title=rights.ui.title or "Home",
             heading=rights.ui.title or f"Hello, {record.user}",
             greeting=rights.ui.greeting,
@@ -110,6 +113,7 @@ class HomePages:
             auto_launch=may_start and rights.vpn_options.auto_launch and self._first_time(record.id),
             server=str(url or ""),
             bookmarks=rights.bookmarks,
+            may_bookmark=rights.own_bookmarks,
             show_sessions=rights.ui.show_sessions,
             sessions=rows,
             realm=record.realm,
@@ -162,8 +166,9 @@ class HomePages:
         if form is None:
             return self._denied(400, "form-not-ours")
         kind, _, number = form.get("session", "").partition(":")
-        if kind == "tunnel" and number.isdecimal() and len(number) < 20 and self._end_tunnel is not None:
-            session = await self._sessions.find(int(number))
+        tunnel = session_number(number) if kind == "tunnel" else None
+        if tunnel is not None and self._end_tunnel is not None:
+            session = await self._sessions.find(tunnel)
             if session is not None and _same_user(session, live.record):
                 await self._end_tunnel(session.id, EndCause.LOGOUT)
         elif kind == "web":
@@ -180,8 +185,9 @@ class HomePages:
         kind, _, number = form.get("session", "").partition(":")
         source = client_of(request).source
         result: Session | WebSessionRecord | Refused = OVER
-        if kind == "tunnel" and number.isdecimal() and len(number) < 20 and self._extend_tunnel is not None:
-            session = await self._sessions.find(int(number))
+        tunnel = session_number(number) if kind == "tunnel" else None
+        if tunnel is not None and self._extend_tunnel is not None:
+            session = await self._sessions.find(tunnel)
             if session is not None and _same_user(session, live.record):
                 result = await self._extend_tunnel(session.id, source=source)
         elif kind == "web":
@@ -194,7 +200,7 @@ class HomePages:
 
     async def password(self, request: Request, live: LiveWebSession, home: str) -> Response:
         """The form to change the password."""
-        return self._password_form(live, home, "")
+        return await self._password_form(live, home, "")
 
     async def change_password(self, request: Request, live: LiveWebSession, home: str) -> Response:
         """Changes the password; every other session of the user ends."""
@@ -204,13 +210,13 @@ class HomePages:
         answer = new_password(form)
         old, new = answer.fields.get("old"), answer.fields.get("new")
         if answer.complaint or not isinstance(old, Secret) or not isinstance(new, Secret):
-            return self._password_form(live, home, answer.complaint)
+            return await self._password_form(live, home, answer.complaint)
         record = live.record
         source = client_of(request).source
         try:
             await self._sign_ins.change_password(record.server, record.user, old, new, source, keep=record.id)
         except ProblemError as error:
-            return self._password_form(live, home, error.problem.summary)
+            return await self._password_form(live, home, error.problem.summary)
         return RedirectResponse(f"{home}?done=password", 303, headers=headers())
 
     async def sign_out(self, request: Request, live: LiveWebSession, home: str) -> Response:
@@ -228,18 +234,22 @@ class HomePages:
 
     # -- inner workings ----------------------------------------------------------------------------
 
-    def _shell(self, record: WebSessionRecord, home: str) -> dict[str, Any]:
+    async def shell(self, record: WebSessionRecord, home: str) -> dict[str, Any]:
+        """What every page for somebody who is signed in shows around its own."""
         driver = self._sign_ins.driver(record.server)
+        kept = await self._kept.get(record.server, record.user)
         return {
             "home": home,
             "user": record.user,
             "token": self._web.form_token(record),
             "may_change_password": driver.may_change,
+            "chosen": dict(kept.preferences),
+            "own_bookmarks": kept.bookmarks,
         }
 
-    def _password_form(self, live: LiveWebSession, home: str, error: str) -> Response:
+    async def _password_form(self, live: LiveWebSession, home: str, error: str) -> Response:
         form = form_of(NewPassword(""), error=error)
-        shell = self._shell(live.record, home)
+        shell = await self.shell(live.record, home)
         status = 422 if error else 200
         return self._pages.page("password", status=status, **shell, title="Change password", form=form)
 

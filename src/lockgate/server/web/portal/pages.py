@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import HTMLResponse, Response
 
+from lockgate.model.prompt import Refused
 from lockgate.server.config.tree.authentication import SignInPage
 from lockgate.server.page_template import Template
 from lockgate.server.sign_in_pages import PageArchive, PageArchives
@@ -89,13 +90,16 @@ class Pages:
         again: str = "",
         again_text: str = "Sign in again",
         code: str = "",
+        refused: Refused | None = None,
         status: int = 200,
     ) -> Response:
-        """The end of something: `kind` is "refused" or "signed-out"."""
+        """The end of something: `kind` is "refused" or "signed-out". refused: with its reasons and support code,
+        which a custom page shows as part of its text."""
+        told = Refused(code, text) if refused is None else refused
         archive = await self._archive(page)
         template = None if archive is None else archive.templates.get(kind)
         if archive is not None and template is not None:
-            values = {"text": text, "again": again, "code": code}
+            values = {"text": " ".join(told.lines()), "again": again, "code": code}
             return _custom(template, archive, page, values, status)
         return self.page(
             "message",
@@ -104,6 +108,8 @@ class Pages:
             title=f"{heading} – {self._product()}",
             heading=heading,
             text=text,
+            reasons=told.reasons,
+            support=told.support,
             again=again,
             again_text=again_text,
             code=code,

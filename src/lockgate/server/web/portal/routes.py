@@ -20,12 +20,16 @@ from lockgate.model.session import Session
 from lockgate.protocol.secret import Secret
 from lockgate.server.auth.certificates import Authorities
 from lockgate.server.client_uploads import ClientUploads
+from lockgate.server.own_questions import OwnQuestions
 from lockgate.server.sign_in_pages import PageArchives
+from lockgate.server.user_records import UserRecords
 from lockgate.server.web.access import GuardedRoute
 from lockgate.server.web.extend import extend_tunnel
 from lockgate.server.web.forms.assets import load_assets
 from lockgate.server.web.portal.home import HomePages
+from lockgate.server.web.portal.own import OwnPages
 from lockgate.server.web.portal.pages import ARCHIVES, Pages, headers
+from lockgate.server.web.portal.reach import ReachPages
 from lockgate.server.web.portal.requests import MAX_FORM
 from lockgate.server.web.portal.sign_in import AUDIENCE, SignInPages
 from lockgate.server.web.principal import PORTAL, PUBLIC, NotAllowedError
@@ -62,6 +66,7 @@ class Portal:
             services.in_force,
             Authorities(services.in_force, services.audit, services.clock),
         )
+        kept = UserRecords(services.store.user_records, services.clock)
         self._home = HomePages(
             pages=self._pages,
             entrance=self._entrance,
@@ -70,11 +75,17 @@ class Portal:
             sessions=services.sessions,
             web=services.web_sessions,
             records=services.store.web_sessions,
+            kept=kept,
             launches=services.launch_handles,
             end_tunnel=None if gateway is None else gateway.end,
             extend_tunnel=None if gateway is None else partial(extend_tunnel, services),
             clock=services.clock,
         )
+        self._own = OwnPages(self._pages, self._home.shell, services.in_force, kept)
+        questions = OwnQuestions(
+            services.decisions, services.in_force, services.decisions.addresses, services.clock
+        )
+        self._reach = ReachPages(self._pages, self._home.shell, questions)
         self._uploads = ClientUploads(
             services.store.uploads, services.in_force, services.audit, services.clock
         )
@@ -145,7 +156,7 @@ class Portal:
 
     def routes(self) -> list[GuardedRoute]:
         """All of them, in the order in which they are tried."""
-        home = self._home
+        home, own = self._home, self._own
         return [
             GuardedRoute(FILES + "{name}", self.file, needs=PUBLIC),
             GuardedRoute(ARCHIVES + "{archive}/{name:path}", self.archive_file, needs=PUBLIC),
@@ -153,8 +164,14 @@ class Portal:
             self._page("configuration", home.configuration, "GET"),
             self._page("sessions/end", home.end_session, "POST"),
             self._page("sessions/extend", home.extend_session, "POST"),
+            self._page("reach", self._reach.show, "GET"),
+            self._page("reach", self._reach.ask, "POST"),
             self._page("password", home.password, "GET"),
             self._page("password", home.change_password, "POST"),
+            self._page("bookmarks", own.bookmarks, "GET"),
+            self._page("bookmarks", own.change_bookmarks, "POST"),
+            self._page("preferences", own.preferences, "GET"),
+            self._page("preferences", own.change_preferences, "POST"),
             self._page("sign-out", home.sign_out, "POST"),
             GuardedRoute(BASE + "logs", self.upload, needs=PUBLIC, methods=["POST"], body=MAX_UPLOAD),
             GuardedRoute(

@@ -119,8 +119,8 @@ class SignInPages:
         try:
             _, cookie = await self._sessions.start(step.identity, AUDIENCE, user_agent=agent)
         except ProblemError as error:
-            problem = error.problem
-            return await self._refuse(policy, Refused(problem.code, f"{problem.summary} {problem.fix}"))
+            refused = await self._sign_ins.not_opened(step.identity, AUDIENCE, error.problem)
+            return await self._refuse(policy, refused)
         if before is not None:
             await self._sessions.end(before.id, web_sessions.REPLACED)
         response = RedirectResponse(policy.path, 303)
@@ -146,6 +146,7 @@ class SignInPages:
             again=policy.path,
             again_text="Try again",
             code=refused.code,
+            refused=refused,
             status=403,
         )
         signing_in.clear_cookie(response, AUDIENCE)

@@ -1,0 +1,162 @@
+"""What people who are signed in to the portal ask about themselves: "may I reach …?"
+
+Asked are their own roles alone, and answered is in words for them; what decided, with its place in the
+configuration, is recorded for the help desk under the support code of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from lockgate.model.access_rule import Address
+from lockgate.model.decision import QUESTION, Reason, said
+from lockgate.model.facts import SignInFacts
+from lockgate.model.policy import Bookmark
+from lockgate.model.problem import Problem, ProblemError
+from lockgate.policy import access, why
+from lockgate.protocol.host_name import canonical_host
+from lockgate.server.decisions import Decisions, Question
+from lockgate.server.in_force import InForce, local_time
+from lockgate.server.support_codes import new_support_code
+
+MAX_TYPED = 260  # characters: a name, a port and some of an address bar
+PER_MINUTE = 20  # questions of one user; somebody who tries what there is gets tired
+MAX_REMEMBERED = 10_000  # users whose questions are counted
+PARALLEL = 4  # names looked up at a time: the rules' own names come first
+
+PROTOCOLS = {"tcp": access.TCP, "udp": access.UDP, "icmp": access.ICMP}
+_PORTS = {"https": 443, "http": 80, "ssh": 22, "rdp": 3389, "ftp": 21}
+
+TOO_MANY = Problem("too-many-attempts", "That were many questions in a short time.", "Wait a minute.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """asked: the question in words. reasons: sentences without a full stop. code: for the help desk."""
+
+    asked: str
+    allow: bool
+    reasons: tuple[str, ...]
+    code: str
+
+
+class OwnQuestions:
+    """One per control plane."""
+
+    def __init__(
+        self,
+        decisions: Decisions,
+        in_force: InForce,
+        resolve: Callable[[str], Awaitable[Sequence[Address]]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._decisions, self._in_force = decisions, in_force
+        self._resolve, self._clock = resolve, clock
+        self._asked: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
+        self._slots = asyncio.Semaphore(PARALLEL)
+
+    async def ask(
+        self, facts: SignInFacts, roles: tuple[str, ...], typed: str, port: str, protocol: str
+    ) -> Answer:
+        """facts, roles: of the person who asks, now. typed: address, name, URL or bookmark; port: may be empty.
+
+        Raises ProblemError for the person to read: "bad-question", "too-many-attempts".
+        """
+        mine = self._in_force.rights(roles).effective
+        question = read_question(typed, port, protocol, mine.bookmarks)
+        self._count((facts.server, facts.user))
+        policy, number = self._in_force.policy, PROTOCOLS[question.protocol]
+        resolved = dict(self._in_force.resolved)
+        host = canonical_host(question.target)
+        # Whoever has no VPN has no way to ask our name servers either.
+        if mine.vpn and not host.is_address and host.text not in resolved:
+            async with self._slots:
+                resolved[host.text] = tuple(await self._resolve(host.text))
+        now = local_time(self._clock())
+
+        def explain() -> why.Explanation:
+            return why.explain(policy, facts, roles, question.target, number, question.port, resolved, now)
+
+        found = explain()
+        code = new_support_code()
+        self._decisions.note(
+            QUESTION,
+            facts,
+            roles,
+            found.allow,
+            found.revision,
+            (Reason(f"asked: {found.question}"), *found.reasons),
+            code=code,
+            question=question,
+        )
+        if found.allow:
+            # What does not count for a yes is no reason for it.
+            told = [each for each in found.reasons if each.ok is not False]
+        else:
+            # The same for a name that is denied and for one that does not exist: nobody lists our names here.
+            resolved.pop(host.text, None)
+            told = list(explain().reasons)
+        return Answer(_in_words(question), found.allow, said(told), code)
+
+    def _count(self, user: tuple[str, str]) -> None:
+        now = self._clock()
+        times = self._asked.setdefault(user, deque(maxlen=PER_MINUTE))
+        self._asked.move_to_end(user)
+        if len(self._asked) > MAX_REMEMBERED:
+            self._asked.popitem(last=False)
+        if len(times) == PER_MINUTE and now - times[0] < 60:
+            raise ProblemError(TOO_MANY)
+        times.append(now)
+
+
+def read_question(typed: str, port: str, protocol: str, bookmarks: Sequence[Bookmark]) -> Question:
+    """What somebody typed into the form. bookmarks: of that person. ProblemError where it names nothing."""
+    text = typed.strip()
+    if not text or len(text) > MAX_TYPED:
+        raise _bad("Type an address, a name or one of your bookmarks.")
+    if protocol not in PROTOCOLS:
+        raise _bad("The protocol is TCP, UDP or ICMP.")
+    bookmark = next((each for each in bookmarks if each.name.casefold() == text.casefold()), None)
+    host, number = _host_and_port(text if bookmark is None else bookmark.url)
+    if port.strip():
+        number = _port(port.strip())
+    if protocol == "icmp":
+        number = None
+    try:
+        return Question(canonical_host(host).text, number, protocol)
+    except ValueError as error:
+        raise _bad(str(error)) from None
+
+
+def _host_and_port(text: str) -> tuple[str, int | None]:
+    """From a URL, "name", "name:port", an address, "[IPv6]:port"."""
+    if text.count(":") > 1 and not text.startswith("[") and "/" not in text:
+        return text, None  # IPv6 as it stands
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        host, number = parts.hostname or "", parts.port
+    except ValueError:
+        raise _bad("This is neither an address nor a name.") from None
+    if not host.isascii():
+        raise _bad("Type the name as it stands in the address bar, in letters without accents.")
+    return host, number or _PORTS.get(parts.scheme)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and 0 < int(text) <= 65535):
+        raise _bad("A port is a number from 1 to 65535.")
+    return int(text)
+
+
+def _in_words(question: Question) -> str:
+    port = "" if question.port is None else f" port {question.port}"
+    return f"{question.target}, {question.protocol.upper()}{port}"
+
+
+def _bad(summary: str) -> ProblemError:
+    return ProblemError(Problem("bad-question", summary, "For example wiki.example.com or 192.0.2.9:443."))
