@@ -23,7 +23,9 @@ from lockgate.cli.rest import Rest, part
 )
 @click.argument("name")
 @dir_option
-@click.option("--server", default="System Local", show_default=True, help="Auth server of the user.")
+@click.option(
+    "--server", default="System Local", show_default=True, help="Auth server that the user belongs to."
+)
 @click.option("--delete", is_flag=True, help="Delete all of it, at all gateways that have it.")
 @json_option
 def record(name: str, path: Path, server: str, delete: bool, as_json: bool) -> None:

@@ -87,7 +87,7 @@ def parse_url(text: object) -> str:
             "An address begins with https:// or http:// and has neither spaces nor letters outside ASCII."
         )
     authority = _AUTHORITY.fullmatch(found[2])
-    if authority is None:
+    if authority is None or not found[2].isascii():
         raise ValueError("The address names no host, or a user name, which does not belong there.")
     canonical_host(authority[1] or authority[2])
     if (authority[1] is not None) != (":" in (authority[1] or "")) or int(authority[3] or 1) not in range(

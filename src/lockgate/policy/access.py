@@ -33,6 +33,8 @@ from lockgate.protocol.edge_link import MAX_RULES
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 # IP protocols whose packets have ports the edge looks at.
 WITH_PORTS = frozenset({TCP, UDP})
+PROTOCOLS: Mapping[str, int] = MappingProxyType({"tcp": TCP, "udp": UDP, "icmp": ICMP})
+"""Those that a question may name."""
 
 # Addresses of one name that count; answers of the field's largest services have about a dozen.
 MAX_ADDRESSES = 32

@@ -27,15 +27,6 @@ def may_try(realm: Realm, facts: SignInFacts, now: datetime) -> Decision:
     )
 
 
-def long_enough(realm: Realm, length: int) -> Decision:
-    """Whether a password of that many characters is worth checking. Says nothing about its length."""
-    allow = length >= realm.minimum_length
-    if not realm.minimum_length:
-        return Decision(True, ())
-    text = f"passwords here have at least {realm.minimum_length} characters"
-    return Decision(allow, (Reason(text, f"{realm.path}/policy/password", allow),))
-
-
 def subject_of(realm: Realm, facts: SignInFacts, now: datetime) -> Subject:
     """Somebody as this realm sees them: a certificate only where the realm looks at it."""
     looks = realm.restrictions.certificate.require != "none"

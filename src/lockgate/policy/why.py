@@ -60,7 +60,8 @@ def explain(
     roles:    of a live session, which keep counting whatever the rules would give now; None to sign in anew with these facts. Where
               the realm lets the person choose, one choice that reaches the target is enough.
     target:   an address or a DNS name, one of whose addresses is enough; None asks about signing in alone.
-    protocol: IP protocol number. port: None where the protocol has none.
+    protocol: IP protocol number; ICMP is ICMPv6 where the target's address is IPv6. port: None where the protocol
+              has none.
     resolved: DNS name in lower case → addresses, for the target and for the names in access rules.
     now:      with the gateway's offset from UTC.
     """
@@ -155,7 +156,8 @@ def _reach(
             notes.append(Reason(text, "network/pools", False, said))
             continue
         _way(mine, address, notes)
-        decision = access.explain(rules, protocol, address, port)
+        number = access.ICMPV6 if protocol == access.ICMP and address.version == 6 else protocol
+        decision = access.explain(rules, number, address, port)
         notes.extend(decision.reasons)
         allow = allow or decision.allow
     return allow

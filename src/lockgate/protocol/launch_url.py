@@ -53,11 +53,6 @@ class LaunchUrl:
     handle: Secret | None = None
 
 
-def is_launch_url(text: str) -> bool:
-    """Whether a text means to be such a link, well made or not."""
-    return text.lstrip()[: len(SCHEME) + 1].lower() == f"{SCHEME}:"
-
-
 def parse_launch_url(text: str) -> LaunchUrl:
     """The link; ValueError, for a person to read and without values of the link, if it is none."""
     if len(text) > MAX_LINK:

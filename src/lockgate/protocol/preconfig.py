@@ -20,8 +20,8 @@ itself before anything else.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 SCHEMA = "schema version"
 MACHINE = "machine settings"
@@ -109,12 +109,6 @@ class Block:
     def flag(self, key: str, default: bool) -> bool:
         """A key that is "true" or "false"."""
         return self.get(key, "true" if default else "false") == "true"
-
-    def with_values(self, values: Mapping[str, str]) -> "Block":
-        """The block with these keys set, new ones at its end."""
-        left = dict(values)
-        kept = tuple((key, left.pop(key, value)) for key, value in self.entries)
-        return replace(self, entries=kept + tuple(left.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from lockgate.model.session import EndCause, Session
 from lockgate.server.gateway.tunnel import Tunnel
 from lockgate.server.gateway.tunnels import Tunnels
 from lockgate.server.in_force import InForce
-from lockgate.server.sessions import Sessions, facts_of
+from lockgate.server.sessions import Sessions, facts_of, grant_of
 from lockgate.server.store.interface import Grant
 
 log = structlog.get_logger("follow")
@@ -88,7 +88,7 @@ class Follow:
             roles = self._sessions.remap(session, fresh)
             if not roles or not self._in_force.rights(roles).effective.vpn:
                 over.append(session.id)
-            elif (grant := self._sessions.grant_of(session, roles, fresh)) is not None:
+            elif (grant := grant_of(self._in_force, session, roles, fresh)) is not None:
                 grants[session.id] = grant
         if over:
             await self._end_many(over, EndCause.POLICY_CHANGED)
@@ -176,7 +176,7 @@ class Follow:
             # Without a packet more, even while the store is busy with the end.
             self._tunnels.apply(tunnel, session, self._in_force.rights(()))
             return EndCause.POLICY_CHANGED, None, True
-        grant = self._sessions.grant_of(session, roles, known)
+        grant = grant_of(self._in_force, session, roles, known)
         tunnel.mapping = mapping
         if grant is None:
             return None, None, self._tunnels.apply(tunnel, session, rights)

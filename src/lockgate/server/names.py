@@ -95,15 +95,16 @@ class Names:
             self._wake.set()
 
     async def ask(self, name: str) -> tuple[Address, ...]:
-        """Addresses of any name, for somebody who looks; none when nobody knows any."""
-        known = self.resolved.get(name)
-        if known is not None:
-            return known
+        """Addresses of any name, for somebody who looks; none when nobody knows any.
+
+        A name that is followed is asked for too, although what is known of it counts: the time that it takes
+        tells nobody which names those are.
+        """
         answers = await asyncio.gather(*(self._answer(name, version) for version in VERSIONS))
         found = tuple(
             address for answer in answers if isinstance(answer, Answer) for address in answer.addresses
         )
-        return found[:MAX_ADDRESSES]
+        return self.resolved.get(name, found[:MAX_ADDRESSES])
 
     async def run(self) -> None:
         """Asks until cancelled."""

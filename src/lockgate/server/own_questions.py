@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from lockgate.model.access_rule import Address
@@ -18,6 +18,7 @@ from lockgate.model.decision import QUESTION, Reason, said
 from lockgate.model.facts import SignInFacts
 from lockgate.model.policy import Bookmark
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.model.user_record import OwnBookmark
 from lockgate.policy import access, why
 from lockgate.protocol.host_name import canonical_host
 from lockgate.server.decisions import Decisions, Question
@@ -29,7 +30,6 @@ PER_MINUTE = 20  # questions of one user; somebody who tries what there is gets 
 MAX_REMEMBERED = 10_000  # users whose questions are counted
 PARALLEL = 4  # names looked up at a time: the rules' own names come first
 
-PROTOCOLS = {"tcp": access.TCP, "udp": access.UDP, "icmp": access.ICMP}
 _PORTS = {"https": 443, "http": 80, "ssh": 22, "rdp": 3389, "ftp": 21}
 
 TOO_MANY = Problem("too-many-attempts", "That were many questions in a short time.", "Wait a minute.")
@@ -45,6 +45,14 @@ class Answer:
     code: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """times: of the last questions. turn: held while a name is looked up, one at a time."""
+
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=PER_MINUTE))
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class OwnQuestions:
     """One per control plane."""
 
@@ -57,26 +65,38 @@ class OwnQuestions:
     ) -> None:
         self._decisions, self._in_force = decisions, in_force
         self._resolve, self._clock = resolve, clock
-        self._asked: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
+        self._askers: OrderedDict[tuple[str, str], _Asker] = OrderedDict()
         self._slots = asyncio.Semaphore(PARALLEL)
 
     async def ask(
-        self, facts: SignInFacts, roles: tuple[str, ...], typed: str, port: str, protocol: str
+        self,
+        facts: SignInFacts,
+        roles: tuple[str, ...],
+        typed: str,
+        port: str,
+        protocol: str,
+        own: Sequence[OwnBookmark] = (),
     ) -> Answer:
         """facts, roles: of the person who asks, now. typed: address, name, URL or bookmark; port: may be empty.
 
+        own: bookmarks that the person keeps; they count where a role allows them, behind those of the roles.
         Raises ProblemError for the person to read: "bad-question", "too-many-attempts".
         """
         mine = self._in_force.rights(roles).effective
-        question = read_question(typed, port, protocol, mine.bookmarks)
-        self._count((facts.server, facts.user))
-        policy, number = self._in_force.policy, PROTOCOLS[question.protocol]
+        bookmarks: list[Bookmark | OwnBookmark] = [*mine.bookmarks]
+        if mine.own_bookmarks:
+            bookmarks += own
+        question = read_question(typed, port, protocol, bookmarks)
+        asker = self._count((facts.server, facts.user))
+        policy, number = self._in_force.policy, access.PROTOCOLS[question.protocol]
         resolved = dict(self._in_force.resolved)
         host = canonical_host(question.target)
-        # Whoever has no VPN has no way to ask our name servers either.
-        if mine.vpn and not host.is_address and host.text not in resolved:
-            async with self._slots:
-                resolved[host.text] = tuple(await self._resolve(host.text))
+        # Whoever has no VPN has no way to ask our name servers either. A name of a rule is asked for as any other:
+        # an answer at once would tell that there is a rule, of whatever role.
+        if mine.vpn and not host.is_address:
+            async with asker.turn, self._slots:
+                found_now = tuple(await self._resolve(host.text))
+            resolved.setdefault(host.text, found_now)
         now = local_time(self._clock())
 
         def explain() -> why.Explanation:
@@ -103,23 +123,29 @@ class OwnQuestions:
             told = list(explain().reasons)
         return Answer(_in_words(question), found.allow, said(told), code)
 
-    def _count(self, user: tuple[str, str]) -> None:
+    def _count(self, user: tuple[str, str]) -> _Asker:
         now = self._clock()
-        times = self._asked.setdefault(user, deque(maxlen=PER_MINUTE))
-        self._asked.move_to_end(user)
-        if len(self._asked) > MAX_REMEMBERED:
-            self._asked.popitem(last=False)
+        asker = self._askers.get(user)
+        if asker is None:
+            asker = self._askers[user] = _Asker()
+        self._askers.move_to_end(user)
+        if len(self._askers) > MAX_REMEMBERED:
+            self._askers.popitem(last=False)
+        times = asker.times
         if len(times) == PER_MINUTE and now - times[0] < 60:
             raise ProblemError(TOO_MANY)
         times.append(now)
+        return asker
 
 
-def read_question(typed: str, port: str, protocol: str, bookmarks: Sequence[Bookmark]) -> Question:
+def read_question(
+    typed: str, port: str, protocol: str, bookmarks: Sequence[Bookmark | OwnBookmark]
+) -> Question:
     """What somebody typed into the form. bookmarks: of that person. ProblemError where it names nothing."""
     text = typed.strip()
     if not text or len(text) > MAX_TYPED:
         raise _bad("Type an address, a name or one of your bookmarks.")
-    if protocol not in PROTOCOLS:
+    if protocol not in access.PROTOCOLS:
         raise _bad("The protocol is TCP, UDP or ICMP.")
     bookmark = next((each for each in bookmarks if each.name.casefold() == text.casefold()), None)
     host, number = _host_and_port(text if bookmark is None else bookmark.url)

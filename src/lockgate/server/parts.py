@@ -14,10 +14,12 @@ from lockgate.server.audit import Audit
 from lockgate.server.auth.certificates import Authorities
 from lockgate.server.auth.service import SignIns
 from lockgate.server.chores import Chores
-from lockgate.server.config.service import ConfigService, Revision
+from lockgate.server.config.revision import Revision
+from lockgate.server.config.service import ConfigService
 from lockgate.server.config.tree import Configuration
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.decisions import Decisions
+from lockgate.server.explanations import Explanations
 from lockgate.server.follow import NAMES, POLICY
 from lockgate.server.gateway.service import GatewayService
 from lockgate.server.in_force import InForce
@@ -56,9 +58,7 @@ class Parts:
         self.in_force = in_force = InForce(start_tree, config.tree, config.number)
         self.names = Names(self._names_changed)
         self.names.want(in_force.policy.names)
-        self.decisions = Decisions(
-            store, in_force, lambda server, name: self.sign_ins.lookup(server, name), self.names.ask, clock
-        )
+        self.decisions = Decisions(store, in_force, clock)
         self.sessions = Sessions(store, in_force, audit, self.decisions, clock)
         self.sign_ins = SignIns(
             store=store,
@@ -96,6 +96,10 @@ class Parts:
             sessions=self.sessions,
             web_sessions=self.web_sessions,
             decisions=self.decisions,
+            explanations=Explanations(
+                store, in_force, self.decisions, self.sign_ins.lookup, self.names.ask, clock
+            ),
+            addresses=self.names.ask,
             sign_ins=self.sign_ins,
             gateway=self.gateway,
             sampling=self.sampling,

@@ -59,7 +59,7 @@ def change_of(document: object) -> Change | None:
             raise ValueError
         if type(when) is not int or not 0 <= when <= MAX_TIME:
             raise ValueError
-        if len(origin) != 32 or not set(origin) <= set("0123456789abcdef"):
+        if not _is_origin(origin):
             raise ValueError
     except ValueError:
         raise BadChangeError("this is no change of a user's record") from None
@@ -69,6 +69,11 @@ def change_of(document: object) -> Change | None:
     except ValueError:
         return None
     return Change(logical, user, known, Version(when, origin, text))
+
+
+def _is_origin(origin: object) -> bool:
+    """Whether that is what a gateway is called in changes."""
+    return isinstance(origin, str) and len(origin) == 32 and set(origin) <= set("0123456789abcdef")
 
 
 _FIELDS = ("logical_server", "user", "item", "time", "origin", "value")
@@ -179,7 +184,7 @@ class RecordPeers:
             changes, following = answer.get("changes"), answer.get("following")
             if (
                 not isinstance(origin, str)
-                or not 1 <= len(origin) <= 32
+                or not _is_origin(origin)
                 or not isinstance(names, list)
                 or len(names) > MAX_NAMES
                 or not isinstance(changes, list)
@@ -225,7 +230,9 @@ class RecordPeers:
                 body = await asyncio.to_thread(json.dumps, {"changes": changes})
                 answer = await self._ask(target, "POST", PATH, body.encode())
                 refused = answer.get("refused")
-                if not isinstance(refused, dict) or not all(type(each) is int for each in refused.values()):
+                if not isinstance(refused, dict) or not all(
+                    type(each) is int and each >= 0 for each in refused.values()
+                ):
                     raise _failed(target, "its answer is none of a Lockgate server", "Look at its address.")
                 if refused.get("ahead"):
                     raise _ahead(target, "its clock is behind ours")

@@ -77,10 +77,6 @@ def _text(content: bytes) -> str:
     return PREFIX + base64.urlsafe_b64encode(content).decode()
 
 
-def is_sealed(text: str) -> bool:
-    return text.startswith(PREFIX)
-
-
 def has_key(directory: DataDirectory) -> bool:
     return directory.store_key.exists()
 

@@ -78,7 +78,7 @@ def test_addresses(typed, kept):
         "https://host:x/", "https://127.1/", "https://0x7f000001/", "https://ho st/", "https://host/a b",
         "https://host/\n", "https://host/\"", "https://host/<x>", "https://host/ä", "https://höst/", "https://[::1/",
         "https://[host]/", "https://::1/", "https://-host/", "https://h/" + "a" * 1000, "\x00https://host/", None, 7,
-        "https://host\u202e/", "https://%68ost/",
+        "https://host\u202e/", "https://%68ost/", "https://ban\u212a.example/",
     ],
 )  # fmt: skip
 def test_no_addresses(typed):

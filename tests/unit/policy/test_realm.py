@@ -14,7 +14,7 @@ from lockgate.model.policy import (
     SourcePolicy,
     SourceRule,
 )
-from lockgate.policy.realm import long_enough, may_try
+from lockgate.policy.realm import may_try
 from tests.unit.policy.people import ALICE, NOW, realm
 
 
@@ -113,10 +113,3 @@ def test_who_is_signing_in_does_not_matter_yet():
     limits = certificate("required", CN=["alice"])
     nobody = replace(ALICE, user="", groups=(), attributes={})
     assert may_try(realm(restrictions=limits), nobody, NOW) == may_try(realm(restrictions=limits), ALICE, NOW)
-
-
-@pytest.mark.parametrize(("least", "length", "allowed"), [(0, 0, True), (8, 7, False), (8, 8, True)])
-def test_short_passwords_are_not_looked_at(least, length, allowed):
-    decision = long_enough(realm(minimum_length=least), length)
-    assert decision.allow is allowed
-    assert str(length) not in "".join(reason.text for reason in decision.reasons) or length == least

@@ -18,7 +18,7 @@ from lockgate.model.policy import (
     VpnOptions,
 )
 from lockgate.policy import why
-from lockgate.policy.access import TCP, UDP
+from lockgate.policy.access import ICMP, TCP, UDP
 from tests.unit.policy.people import ALICE, LOOKS, NOW, policy, realm, rule
 
 INSIDE = Restrictions(
@@ -199,6 +199,14 @@ def test_without_a_port_rules_for_ports_do_not_count():
     assert "    no port was named: rules for single ports do not count" in lines(
         "wiki.example.com", port=None
     )
+
+
+def test_icmp_is_that_of_the_address():
+    ping = AccessRule("Ping", True, (ip_network("10.77.0.0/16"), ip_network("fd00:77::/64")), "icmp")
+    both = (POOL, ip_network("fd00:88::/64"))
+    under = policy(STAFF, users=realm(rule("All", "Staff")), access=(AccessPolicy(ping),), pools=both)
+    for target, allow in (("10.77.0.80", True), ("fd00:77::80", True), ("fd00:78::80", False)):
+        assert explain(target, protocol=ICMP, port=None, under=under).allow is allow
 
 
 def test_without_a_target_the_question_is_signing_in():

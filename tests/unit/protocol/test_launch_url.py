@@ -10,7 +10,6 @@ from lockgate.protocol.launch_url import (
     LaunchUrl,
     format_launch_url,
     handle_text,
-    is_launch_url,
     parse_handle,
     parse_launch_url,
 )
@@ -128,13 +127,6 @@ def test_what_is_not_exactly_a_link_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\.$") as caught:
         parse_launch_url(text)
     assert "secret" not in str(caught.value)
-
-
-def test_what_means_to_be_a_link() -> None:
-    assert is_launch_url("pulsesecureclient://connect?x")
-    assert is_launch_url(" PulseSecureClient:whatever")
-    assert not is_launch_url("https://gw/?pulsesecureclient:")
-    assert not is_launch_url("pulsesecureclients.example.org")
 
 
 def test_a_link_that_could_not_be_read_is_not_written() -> None:

@@ -11,11 +11,12 @@ from lockgate.server.audit import Audit
 from lockgate.server.auth.request import SignInRequest
 from lockgate.server.auth.service import SignIns
 from lockgate.server.config.defaults import default_configuration
-from lockgate.server.config.service import first_revision
+from lockgate.server.config.revision import first_revision
 from lockgate.server.config.tree import Configuration
 from lockgate.server.config.tree.system import Gateway
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.decisions import Decisions
+from lockgate.server.explanations import Explanations
 from lockgate.server.in_force import InForce
 from lockgate.server.parts import Parts
 from lockgate.server.sessions import Sessions
@@ -66,7 +67,10 @@ class Rig:
         self.audit = Audit(store.audit, self.clock)
         self.in_force = InForce(configuration, configuration, 1)
         self.names: dict[str, tuple[Address, ...]] = {}
-        self.decisions = Decisions(store, self.in_force, self._directory, self._resolve, self.clock)
+        self.decisions = Decisions(store, self.in_force, self.clock)
+        self.explanations = Explanations(
+            store, self.in_force, self.decisions, self._directory, self._resolve, self.clock
+        )
         self.sessions = self._sessions()
         self.sign_ins = SignIns(
             store=store,

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from lockgate.model.problem import ProblemError
 from lockgate.server.config.seed.access import access_rules, reserved_networks
-from lockgate.server.config.seed.load import check_bytes, check_file, load_configuration
+from lockgate.server.config.seed.load import check_bytes, check_file, parse_configuration, read_file
 from lockgate.server.config.seed.render import render
 from lockgate.server.config.seed.tree import Seed
 from lockgate.server.config.tree.system import Gateway
@@ -327,14 +327,14 @@ def test_load_raises_one_problem_with_every_error(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text("[network]\nmtu = 1\n")
     with pytest.raises(ProblemError) as caught:
-        load_configuration(file)
+        parse_configuration(read_file(file), file)
     assert caught.value.problem.code == "config-invalid"
     assert [detail.split(": ")[0] for detail in caught.value.problem.details] == [str(file), f"{file}:2"]
 
 
 def test_a_missing_file_is_a_problem(tmp_path):
     with pytest.raises(ProblemError) as caught:
-        load_configuration(tmp_path / "none.toml")
+        read_file(tmp_path / "none.toml")
     assert caught.value.problem.code == "config-unreadable"
 
 

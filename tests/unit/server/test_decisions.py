@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from lockgate.model.problem import ProblemError
-from lockgate.server import decisions
+from lockgate.server import explanations
 from tests.unit.server.control_subject import Rig, realm, rule, tree
 from tests.unit.server.support import CLIENT, facts, identity, new_store, run, user
 
@@ -67,7 +67,7 @@ QUESTIONS = [
 def test_why(tmp_path, name, question, allow):
     async def work():
         async with rig(tmp_path) as it:
-            found = await it.decisions.explain(name, **question)
+            found = await it.explanations.explain(name, **question)
             assert found.allow is allow
             assert found.reasons[-1].ok is allow
             assert found.revision == 1
@@ -80,11 +80,11 @@ def test_a_live_session_is_explained_by_the_roles_it_has(tmp_path):
         async with rig(tmp_path) as it:
             await it.sessions.open(identity("alice"), CLIENT)  # with the role Users
             target = {"target": "10.77.0.9", "port": 443}
-            assert not (await it.decisions.explain("alice", **target)).allow
-            assert not (await it.decisions.explain("alice", device="laptop", **target)).allow
+            assert not (await it.explanations.explain("alice", **target)).allow
+            assert not (await it.explanations.explain("alice", device="laptop", **target)).allow
             # From elsewhere, or from another device, it would be a sign-in of now.
-            assert (await it.decisions.explain("alice", source="198.51.100.1", **target)).allow
-            assert (await it.decisions.explain("alice", device="tablet", **target)).allow
+            assert (await it.explanations.explain("alice", source="198.51.100.1", **target)).allow
+            assert (await it.explanations.explain("alice", device="tablet", **target)).allow
 
     run(work())
 
@@ -104,7 +104,7 @@ def test_questions_that_have_no_answer(tmp_path, name, question, code):
     async def work():
         async with rig(tmp_path) as it:
             with pytest.raises(ProblemError) as caught:
-                await it.decisions.explain(name, **question)
+                await it.explanations.explain(name, **question)
             assert caught.value.problem.code == code
 
     run(work())
@@ -126,13 +126,13 @@ def test_what_if_tells_who_loses_and_who_gains(tmp_path):
             noted(it, "bob", (), now - 50)
             noted(it, "carol", ("Dev",), now - 10_000)
             it.clock.now = now
-            report = await it.decisions.what_if(tree(**other), now - 1000)
+            report = await it.explanations.what_if(tree(**other), now - 1000)
             assert (report.replayed, report.people) == (2, 2)
             [person] = report.affected
             assert person.user == "alice"
             assert any("Staff" in change.text for change in person.loses)
-            assert await it.decisions.what_if(it.in_force.tree, now - 1000) != report
-            assert not (await it.decisions.what_if(it.in_force.tree, 0.0)).affected
+            assert await it.explanations.what_if(it.in_force.tree, now - 1000) != report
+            assert not (await it.explanations.what_if(it.in_force.tree, 0.0)).affected
 
     run(work())
 
@@ -178,7 +178,7 @@ def test_two_who_write_at_once_write_everything_once(tmp_path):
 
 
 def test_the_newest_of_many_decisions_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(decisions, "PAGE", 3)
+    monkeypatch.setattr(explanations, "PAGE", 3)
 
     async def work():
         async with rig(tmp_path) as it:
@@ -186,7 +186,7 @@ def test_the_newest_of_many_decisions_counts(tmp_path, monkeypatch):
                 known = replace(facts("alice"), host_name=f"device{number}", time=it.clock.now)
                 it.decisions.note("sign-in", known, ("Users",), True, 1, ())
             await it.decisions.flush()
-            known = await it.decisions._recorded("alice", None, None)
+            known = await it.explanations._recorded("alice", None, None)
             assert known.host_name == "device4"
 
     run(work())

@@ -211,6 +211,31 @@ def test_no_edge_is_said_as_well(tmp_path):
     run(work())
 
 
+def test_an_edge_that_says_nothing_is_said_as_well(tmp_path):
+    """It is there and applies no order: nobody waits for it without end."""
+
+    async def work():
+        async with two_tunnels(tmp_path) as (it, edge, alice, bob, _):
+            edge.passes = False
+            await it.service.end(alice.id, EndCause.DISCONNECTED)
+            await it.settle(edge)
+            it.clock.now += 600
+            await it.service.end(bob.id, EndCause.DISCONNECTED)
+            await it.settle(edge)
+            it.clock.now += 1
+            it.service.enforcement.tidy()
+            await it.settle(edge)
+            text = "1 session; no edge has confirmed it within 600 seconds"
+            assert await records(it) == [("failed", "disconnected", 1, text)]
+            [(first, _), (second, _)] = edge.barriers
+            for number in (first, second):
+                edge.say(edge_link.BarrierPassed(number))
+            await it.settle(edge)
+            assert (await records(it))[1:] == [("ok", "disconnected", 1, "1 session; the last after 1000 ms")]
+
+    run(work())
+
+
 def test_a_histogram_counts_up_to_its_bounds():
     histogram = Histogram()
     for seconds in (0.0, 1.0, 1.001, 601.0):

@@ -112,6 +112,19 @@ def test_names_that_nobody_wants_are_forgotten():
     run(work())
 
 
+def test_who_asks_cannot_tell_which_names_are_followed():
+    async def work():
+        it = Subject()
+        it.names.want([WIKI])
+        await it.after(0)
+        it.server.answers[WIKI, 4] = Answer((TWO,), 60.0)
+        it.server.asked.clear()
+        assert await it.names.ask(WIKI) == (ONE,)  # what the rules go by
+        assert sorted(it.server.asked) == [(WIKI, 4), (WIKI, 6)]
+
+    run(work())
+
+
 def test_no_more_addresses_than_rules_can_hold():
     async def work():
         it = Subject()

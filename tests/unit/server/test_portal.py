@@ -665,8 +665,11 @@ def test_bookmarks_of_ones_own(tmp_path):
             assert home.index("Mobile Webmail") < home.index("Your own")
             assert await subject.services.store.user_records.get("System Local", "mia") == {}
             again = subject.browser()
-            await again.sign_in()
+            home = await again.sign_in()
             assert list(entries(await again.get("/portal/bookmarks"))) == ["Notes", "Post"]
+            # "May I reach …?" knows them by name.
+            asked = await again.submit(home, "/portal/reach", target="post")
+            assert "post.example.org, TCP port 80" in asked.text
 
     run(work())
 
@@ -909,7 +912,9 @@ def test_the_connections_of_ones_role(tmp_path):
             await browser.sign_in()
             reply = await browser.get("/portal/configuration")
             assert parse(reply.text).connections[0].get("uri") == HOST
-            assert reply.header("content-disposition") == 'attachment; filename="Default.pulsepreconfig"'
+            assert reply.header("content-disposition").startswith(
+                'attachment; filename="Default.pulsepreconfig";'
+            )
 
     run(work())
 

@@ -166,6 +166,8 @@ ANSWERS = [
     ({}, "none of a Lockgate server"),
     (Other.page(origin="x" * 33), "none of a Lockgate server"),
     (Other.page(origin=""), "none of a Lockgate server"),
+    (Other.page(origin="\ud800" * 32), "none of a Lockgate server"),
+    (Other.page(origin="\0" * 32), "none of a Lockgate server"),
     (Other.page(names=["n"] * 201), "none of a Lockgate server"),
     (Other.page(following=-1), "none of a Lockgate server"),
     (Other.page(following=True), "none of a Lockgate server"),
@@ -190,6 +192,20 @@ def test_answers_that_are_none(tmp_path, answer, words):
                 assert TOKEN not in text
                 assert len(other.asked) == 1
                 assert (await store.user_records.changes(0, 9)).changes == ()
+
+    run(work())
+
+
+@pytest.mark.parametrize("count", [-1, -(1 << 70), True, "1"])
+def test_counts_that_are_none(tmp_path, count):
+    async def work():
+        with Other(tmp_path) as other:
+            async with subject(tmp_path, other) as (peers, store, peer, _, _):
+                await store.user_records.change(LOCAL_SERVER, "alice", edit(colours=DARK), 5)
+                other.post = lambda _: {"taken": 0, "refused": {"too-many": count}}
+                with pytest.raises(ProblemError) as caught:
+                    await peers.exchange(peer, PeerRecord("west"))
+                assert "none of a Lockgate server" in caught.value.problem.text()
 
     run(work())
 

@@ -11,7 +11,7 @@ from lockgate.model.prompt import Refused
 from lockgate.model.session import EndCause, Refusal, RefusalReason
 from lockgate.protocol.secret import Secret
 from lockgate.server.config.compile import compile_policy
-from lockgate.server.sessions import service
+from lockgate.server.sessions import readmission, service
 from tests.unit.server.control_subject import OPEN, Rig, limits, realm, tree
 from tests.unit.server.support import CLIENT, NO_PROOF, identity, new_store, run, same_store, user
 
@@ -501,14 +501,14 @@ def test_a_resumption_is_of_the_revision_that_judged_it(tmp_path, monkeypatch):
     async def work():
         async with subject(tmp_path) as it:
             opened = await it.open()
-            decide = service.admit
+            decide = readmission.admit
 
             def during(*args, **kwargs):
                 decided = decide(*args, **kwargs)
                 it.in_force.policy = compile_policy(configuration(), 2)
                 return decided
 
-            monkeypatch.setattr(service, "admit", during)
+            monkeypatch.setattr(readmission, "admit", during)
             moved = replace(CLIENT, host_name="other")
             resumed = await it.resume(opened.cookie, moved)
             assert resumed.session.revision == 1

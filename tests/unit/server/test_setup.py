@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 
 from lockgate.model.problem import ProblemError
 from lockgate.server import setup
-from lockgate.server.config.seed.load import load_configuration
+from lockgate.server.config.seed.load import parse_configuration, read_file
 from lockgate.server.config.seed.tree import Seed, SignIn
 from lockgate.server.config.tree.system import Gateway
 from lockgate.server.datadir import DataDirectory, become_owner, is_real_root, open_directory
@@ -58,7 +58,8 @@ def test_a_data_directory_is_made(tmp_path, there):
     assert created.directory == open_directory(path) == DataDirectory(path)
     assert everything(path) == FILES
     assert [file.name for file in path.parent.iterdir()] == ["D"]
-    assert load_configuration(created.directory.config) == CONFIGURATION
+    file = created.directory.config
+    assert parse_configuration(read_file(file), file) == CONFIGURATION
 
 
 def test_everything_is_closed_to_others(tmp_path):
@@ -138,7 +139,8 @@ def test_a_place_whose_parent_is_closed_is_filled_from_inside(tmp_path, monkeypa
     create(path)
     assert everything(path) == FILES
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    assert load_configuration(path / "config.toml") == CONFIGURATION
+    file = path / "config.toml"
+    assert parse_configuration(read_file(file), file) == CONFIGURATION
 
 
 def test_a_failure_inside_leaves_nothing(tmp_path, monkeypatch):

@@ -216,6 +216,20 @@ def test_revisions_follow_each_other(place):
     run(work())
 
 
+def test_revisions_are_found_by_what_they_hold(place):
+    async def work():
+        async with new_store(place) as store:
+            shelf = store.revisions
+            for number, text in enumerate(("a_b%-1", "a_b%-1", "axbc-1", "\N{SNOWMAN}"), 1):
+                tree = json.dumps({"token": text}, ensure_ascii=False)
+                assert await shelf.add(revision(number, tree), number - 1)
+            assert (await shelf.holding("a_b%-1")).number == 2
+            assert (await shelf.holding("\N{SNOWMAN}")).number == 4
+            assert await shelf.holding("a_b%-2") is None
+
+    run(work())
+
+
 def test_a_commit_takes_its_draft_and_tells_the_audit_or_does_nothing(place):
     draft = DraftRecord("d1", "admin", 1, 1, NOW, NOW, "{}")
 

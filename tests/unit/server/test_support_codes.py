@@ -1,5 +1,6 @@
 """Whoever is refused gets a code, and the help desk finds by it what decided; strangers learn nothing by it."""
 
+import asyncio
 import contextlib
 from dataclasses import replace
 from ipaddress import ip_address
@@ -14,8 +15,9 @@ from lockgate.model.support_code import parse_support_code
 from lockgate.protocol.secret import Secret
 from lockgate.server import decisions, support_codes
 from lockgate.server.config.tree.authentication import Guard
-from lockgate.server.own_questions import PER_MINUTE, OwnQuestions, read_question
+from lockgate.server.own_questions import PARALLEL, PER_MINUTE, OwnQuestions, read_question
 from tests.unit.server.control_subject import Rig, limits, realm, request, rule, tree
+from tests.unit.server.scripted_edge import eventually
 from tests.unit.server.support import (
     CHEAP,
     CLIENT,
@@ -113,7 +115,7 @@ def test_each_refusal_has_a_code_that_finds_its_reasons(tmp_path, case):
             assert step.support in entry.text  # the log leads there as well
             # Nothing that a stranger claims is taken for a fact about somebody.
             if kind == "attempt":
-                assert (await it.decisions._recorded("alice", None, None)) is None
+                assert (await it.explanations._recorded("alice", None, None)) is None
 
     run(work())
 
@@ -323,9 +325,9 @@ def test_people_hear_the_verdict_and_the_help_desk_the_rule(tmp_path):
             assert "access_control/vault" in [each["path"] for each in found.reasons]
             again = it.decisions.again(found)
             assert (again["user"], again["target"], again["port"]) == ("alice", "10.77.0.66", "443")
-            assert not (await it.decisions.explain(again.pop("user"), **{**again, "port": 443})).allow
+            assert not (await it.explanations.explain(again.pop("user"), **{**again, "port": 443})).allow
             # A question is no sign-in: it is not replayed.
-            assert await it.decisions._recorded("alice", None, None) is None
+            assert await it.explanations._recorded("alice", None, None) is None
 
     run(work())
 
@@ -338,6 +340,49 @@ def test_nobody_learns_which_names_there_are(tmp_path):
             before = list(asked_for)
             assert "you have no role any more" in (await ask("wiki.example.org", roles=("Gone",))).reasons
             assert asked_for == before
+
+    run(work())
+
+
+def test_a_name_of_somebody_elses_rule_takes_the_same_way(tmp_path):
+    """Or its answer, which comes without a question to a name server, would tell that there is a rule."""
+
+    async def work():
+        async with questions(tmp_path) as (it, ask, asked_for):
+            it.in_force.resolve({"hidden.example.org": (ip_address("10.77.0.66"),)})
+            named, none = await ask("hidden.example.org"), await ask("nothing.example.org")
+            assert (named.allow, named.reasons) == (none.allow, none.reasons)
+            assert asked_for == ["hidden.example.org", "nothing.example.org"]
+            # What the rules go by counts, not what a name server says now.
+            it.in_force.resolve({"nothing.example.org": (ip_address("10.77.0.9"),)})
+            assert (await ask("nothing.example.org")).allow
+
+    run(work())
+
+
+def test_nobody_keeps_others_from_asking(tmp_path):
+    async def work():
+        async with questions(tmp_path) as (it, _, _):
+            answered, asked_for = asyncio.Event(), []
+
+            async def resolve(name):
+                asked_for.append(name)
+                await answered.wait()
+                return []
+
+            own = OwnQuestions(it.decisions, it.in_force, resolve, it.clock)
+
+            def ask(name, target):
+                return asyncio.create_task(own.ask(facts(name), ("Users",), target, "443", "tcp"))
+
+            tasks = [ask("alice", f"slow{number}.example.org") for number in range(PARALLEL + 1)]
+            await eventually(lambda: asked_for)
+            tasks.append(ask("bob", "wiki.example.org"))
+            await eventually(lambda: "wiki.example.org" in asked_for)
+            assert asked_for == ["slow0.example.org", "wiki.example.org"]
+            answered.set()
+            await asyncio.gather(*tasks)
+            assert len(asked_for) == len(tasks)
 
     run(work())
 

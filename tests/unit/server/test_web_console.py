@@ -82,8 +82,19 @@ def test_the_help_desk_finds_a_decision_by_its_code(tmp_path):
             [again] = re.findall(r'href="(/admin/tracing\?[^"]*user=alice[^"]*)"', page.content.decode())
             assert "alice" in said(await subject.get(html.unescape(again), caller))
             assert (await subject.get("/admin/tracing?code=0000-0000", caller)).status == 404
+            # Another question than the one that was typed is not answered.
+            wrong = await subject.get("/admin/tracing?user=alice&target=10.77.0.9&port=https", caller)
+            assert 400 <= wrong.status < 500
+            assert 'id="verdict"' not in (text := wrong.content.decode())
+            assert "port" in text.partition('role="alert"')[2].partition("</div>")[0]
             log = await subject.get(f"/admin/logs/user-access?code={code}", caller)
             assert f'value="{code}"' in log.content.decode()
+            # What is no code is not taken for no filter at all.
+            log = await subject.get("/admin/logs/user-access?code=K7QD", caller)
+            assert log.status == 422
+            assert "This is no support code." in (text := log.content.decode())
+            assert 'value="K7QD"' in text
+            assert 'data-label="Event"' not in text
 
     run(work())
 

@@ -9,7 +9,7 @@ import pytest
 
 from lockgate.model.problem import ProblemError
 from lockgate.server.config.current import STARTED
-from lockgate.server.config.service import first_revision
+from lockgate.server.config.revision import first_revision
 from lockgate.server.local_api import LINE_LIMIT
 from lockgate.server.web.body import DOCUMENT_LIMIT
 from lockgate.server.web.local import call

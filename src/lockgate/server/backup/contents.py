@@ -1,6 +1,6 @@
 """What is inside a backup: JSON lines, in this order.
 
-{"lockgate": 1, "schema": "0004", "time": …, "postgresql": "…" or null}
+{"lockgate": 1, "schema": "0006", "time": …, "postgresql": "…" or null}
 {"file": "tls/server.pem", "mode": 384, "content": base64}      one for every file of D but the database
 {"table": "accounts", "columns": [["server", "text"], …]}       then a list for every row of it
 {"end": number of rows}

@@ -15,6 +15,7 @@
 `transfer`  the document of export, import and push
 `compile`   tree → policy
 
+`revision`  a committed tree, and the record of it
 `service`   the tree in force, drafts (`drafts`), commits and revisions: what REST, console and commands call
 `current`   the tree that a server starts with
 `push`      the tree, or parts of it, to other servers

@@ -21,11 +21,12 @@ from pathlib import Path
 import structlog
 
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.server.config.revision import committed, first_revision
 from lockgate.server.config.sealing import new_guid
 from lockgate.server.config.seed.convert import convert
 from lockgate.server.config.seed.load import parse_configuration, read_file
 from lockgate.server.config.seed.takeover import take_over
-from lockgate.server.config.service import SEED_DIGEST, committed, first_revision
+from lockgate.server.config.service import SEED_DIGEST
 from lockgate.server.config.tree import Configuration
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.logs import configure_logs

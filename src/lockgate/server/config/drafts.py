@@ -16,9 +16,9 @@ from lockgate.model.text import printable
 from lockgate.server.config.bounds import check_bounds
 from lockgate.server.config.changes import share
 from lockgate.server.config.edits import MAX_EDITS, Edit, Insert, Remove, Rename, SetValue, apply
-from lockgate.server.config.findings import shown
+from lockgate.server.config.findings import path_text, shown
 from lockgate.server.config.paths import Data, names_in, parse_path
-from lockgate.server.config.sealing import Sealing
+from lockgate.server.config.sealing import Sealing, address_of, secrets_of
 from lockgate.server.store.interface import Drafts as Records
 from lockgate.server.store.records import DraftRecord
 
@@ -151,6 +151,7 @@ class Drafts:
         def work() -> tuple[Data, str]:
             complete = self._sealing.complete(data, draft.data)
             check_bounds(complete, "draft")
+            _refuse_redirected(complete, draft.data, self._like())
             return complete, _text(complete, renamed)
 
         now = self._clock()
@@ -167,6 +168,24 @@ class Drafts:
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
         return draft
+
+
+def _refuse_redirected(new: Data, before: Data, in_force: Data) -> None:
+    """Raises ProblemError for secrets that were entered in the draft, for another address than they now have.
+
+    Those that are in force, or were, are judged at the commit (`versions.redirected`).
+    """
+    entered = {sealed: address_of(before, path) for path, sealed in secrets_of(before).items()}
+    known = set(secrets_of(in_force).values())
+    for path, sealed in secrets_of(new).items():
+        if sealed in entered and sealed not in known and entered[sealed] != address_of(new, path):
+            raise ProblemError(
+                Problem(
+                    code="token-of-another-address",
+                    summary=f"{path_text(path)} was entered for another address or CA.",
+                    fix="Enter it again, together with the new address.",
+                )
+            )
 
 
 def changed(id: str) -> ProblemError:

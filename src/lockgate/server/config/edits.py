@@ -104,12 +104,6 @@ def parse_edit(document: Any) -> Edit:
     return kind(**fields)
 
 
-def edit_as_dict(edit: Edit) -> dict[str, Any]:
-    """What `parse_edit` reads back."""
-    operation = next(name for name, kind in _KINDS.items() if isinstance(edit, kind))
-    return {"op": operation, **{key: getattr(edit, key) for key in edit.__slots__}}
-
-
 def _invalid(wrong: str) -> ProblemError:
     return ProblemError(
         Problem(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from lockgate.model.problem import ProblemError
+from lockgate.server.config import paths
 from lockgate.server.config.changes import KEPT
 from lockgate.server.config.findings import Finding
 from lockgate.server.config.paths import Data
@@ -44,7 +45,7 @@ class Sealing:
                 return kept.get(path, "")
             if not isinstance(value, str) or not value or value.startswith(SEALED):
                 return value
-            if self._says(kept.get(path, ""), value):
+            if self._says(kept.get(path, ""), value) and address_of(data, path) == address_of(stored, path):
                 return kept[path]  # entered again: no change
             return self._vault.seal(value)
 
@@ -95,6 +96,15 @@ class Sealing:
             if any(a is not b for a, b in zip(done, below, strict=True)):
                 entry = {**entry, inner: done}
         return entry
+
+
+def address_of(data: Data, path: Names) -> list[Any]:
+    """Where a secret is sent: whoever enters it again for another address has said so (`versions.redirected`)."""
+    try:
+        around = paths.get(data, path[:-1])
+    except ProblemError:
+        return []
+    return [around.get(key, "") for key in ("url", "ca")] if isinstance(around, dict) else []
 
 
 def secrets_of(data: Data) -> dict[Names, str]:

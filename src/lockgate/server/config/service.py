@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -24,7 +22,7 @@ from lockgate.protocol.secret import Secret
 from lockgate.server.audit import Audit
 from lockgate.server.config import transfer
 from lockgate.server.config.changes import Change, areas, diff, same, share
-from lockgate.server.config.checks import Checked, validate
+from lockgate.server.config.checks import Checked, InvalidError
 from lockgate.server.config.drafts import AUTHOR_LIMIT, Draft, Drafts, changed, follow
 from lockgate.server.config.edits import Edit, apply
 from lockgate.server.config.findings import Finding
@@ -32,9 +30,18 @@ from lockgate.server.config.incremental import Validator
 from lockgate.server.config.merge import Conflict, ConflictError, Prefer, conflicts, merge
 from lockgate.server.config.paths import Data, names_in
 from lockgate.server.config.reach import reached
+from lockgate.server.config.revision import (
+    Revision,
+    RevisionInfo,
+    committed,
+    data_of,
+    info_of,
+    record_of,
+    revision_of,
+)
 from lockgate.server.config.sealing import Sealing, Vault
 from lockgate.server.config.tree import Configuration
-from lockgate.server.config.versions import raise_versions, redirected, waiting
+from lockgate.server.config.versions import raise_versions, redirected, tokens_that_came, waiting
 from lockgate.server.store.interface import Store
 from lockgate.server.store.records import RevisionRecord
 
@@ -48,35 +55,6 @@ KEPT_COMPARISONS = 4  # pages of one are asked for one by one
 KEPT_FOUND = 24  # answers about drafts: findings, changes, conflicts of eight of them
 SEED_DIGEST = "config.toml"
 """Key in `meta`: SHA-256 of the config.toml that was taken over last."""
-
-
-@dataclass(frozen=True, slots=True)
-class RevisionInfo:
-    """The head of a revision."""
-
-    number: int
-    time: float
-    author: str
-    reason: str
-    base: int | None  # the revision it was made from
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "time": self.time,
-            "author": self.author,
-            "reason": self.reason,
-            "base": self.base,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Revision(RevisionInfo):
-    """A committed tree. `data` is its JSON form; `warnings` are those of its commit."""
-
-    tree: Configuration
-    data: Data
-    warnings: tuple[Finding, ...] = ()
 
 
 Permit = Callable[[frozenset[str]], None]
@@ -298,7 +276,7 @@ class ConfigService:
 
     async def log(self, limit: int = 50, before: int | None = None) -> list[RevisionInfo]:
         """Heads, newest first; those with numbers below `before`."""
-        return [_info(record) for record in await self._store.revisions.log(limit, before)]
+        return [info_of(record) for record in await self._store.revisions.log(limit, before)]
 
     async def revision(self, number: int) -> Revision:
         """Raises ProblemError "no-such-revision", or "revision-unreadable" for one that this release cannot use."""
@@ -405,6 +383,7 @@ class ConfigService:
         known = await asyncio.to_thread(self._findings, data)
         checked = await self._judge(data, known)
         tree = raise_versions(checked.require(), current.tree, least_version)
+        await self._refuse_old_tokens(tree)
         new = await asyncio.to_thread(self._written, tree, current.data)
         if same(new, current.data):
             raise ProblemError(
@@ -425,7 +404,7 @@ class ConfigService:
             reason=printable(reason, REASON_LIMIT),
             base=base,
         )
-        record = await asyncio.to_thread(_record_of, head, new)
+        record = await asyncio.to_thread(record_of, head, new)
         note = self._audit.entry(
             "config-committed",
             ok=True,
@@ -457,7 +436,7 @@ class ConfigService:
                 else changed(draft.id if draft else "")
             )
         self._audit.log(note)
-        revision = _revision(record, tree, new, checked.warnings)
+        revision = revision_of(record, tree, new, checked.warnings)
         await self._take(revision)
         return revision
 
@@ -503,6 +482,20 @@ class ConfigService:
         findings = tuple(sorted((*checked.findings, *found), key=lambda each: each.warning))
         return Checked(None if wrong else checked.configuration, findings)
 
+    async def _refuse_old_tokens(self, tree: Configuration) -> None:
+        """Raises InvalidError for tokens of older revisions that have got another address.
+
+        Who takes a target away and brings it back with another address gets its token no more than who edits it.
+        """
+        found: list[Finding] = []
+        for token in tokens_that_came(tree, self.tree):
+            record = await self._store.revisions.holding(token)
+            if record is not None:
+                older = await asyncio.to_thread(committed, record)
+                found += redirected(tree, older.tree, {token})
+        if found:
+            raise InvalidError(tuple(found))
+
     async def _blob(self, digest: str) -> bytes | None:
         return await self._store.blobs.get(digest)
 
@@ -530,7 +523,7 @@ class ConfigService:
             return self.data
         if number not in self._older:
             record = await self._record(number)
-            self._keep_older(number, await asyncio.to_thread(_data, record, self.data))
+            self._keep_older(number, await asyncio.to_thread(data_of, record, self.data))
         self._older.move_to_end(number)
         return self._older[number]
 
@@ -554,59 +547,6 @@ class ConfigService:
 
     async def _note(self, event: str, author: str, source: str, text: str) -> None:
         await self._audit.record(event, ok=True, user=author, source=source, text=text, log="admin")
-
-
-def first_revision(
-    tree: Configuration, author: str, reason: str, now: float, *, number: int = 1
-) -> RevisionRecord:
-    """Revision 1 of a new store, or one that follows before its first start."""
-    head = RevisionInfo(number, now, author, reason, number - 1 or None)
-    return _record_of(head, tree.model_dump(mode="json"))
-
-
-def _record_of(head: RevisionInfo, data: Data) -> RevisionRecord:
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return RevisionRecord(head.number, head.time, head.author, head.reason, head.base, text, digest)
-
-
-def committed(record: RevisionRecord) -> Revision:
-    """A record of the store as a revision. Raises ProblemError "revision-unreadable".
-
-    Only its form is looked at. What was committed is in force, also where a later release judges it more
-    strictly: a server that does not start helps nobody.
-    """
-    data = json.loads(record.tree)
-    try:
-        tree = Configuration.model_validate(data)
-    except ValueError:
-        raise ProblemError(
-            Problem(
-                code="revision-unreadable",
-                summary=f"Revision {record.number} of the configuration cannot be used by this release.",
-                fix="Use the release that wrote it, or roll back to another revision.",
-                details=tuple(str(finding) for finding in validate(data).errors),
-            )
-        ) from None
-    # A setting that a later release added has its default.
-    return _revision(record, tree, tree.model_dump(mode="json"))
-
-
-def _data(record: RevisionRecord, like: Data) -> Data:
-    data: Data = share(json.loads(record.tree), like)
-    return data
-
-
-def _info(record: RevisionRecord) -> RevisionInfo:
-    return RevisionInfo(record.number, record.time, record.author, record.reason, record.base)
-
-
-def _revision(
-    record: RevisionRecord, tree: Configuration, data: Data, warnings: tuple[Finding, ...] = ()
-) -> Revision:
-    return Revision(
-        record.number, record.time, record.author, record.reason, record.base, tree, data, warnings
-    )
 
 
 def _summary(found: tuple[Change, ...]) -> str:

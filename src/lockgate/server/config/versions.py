@@ -57,20 +57,36 @@ def waiting(new: Configuration, current: Configuration) -> Iterator[Finding]:
             yield Finding(path, "takes effect at the next start of the server", "", warning=True)
 
 
-def redirected(new: Configuration, current: Configuration) -> Iterator[Finding]:
+Target = PushTarget | RecordPeer
+"""What a secret is sent to."""
+
+
+def _targets(tree: Configuration) -> list[tuple[Names, Target]]:
+    """Those that have a token, each with the place of it."""
+    found: list[tuple[Names, Target]] = [
+        *((("push_targets", each.name, "token"), each) for each in tree.push_targets),
+        *((("user_records", "peers", each.name, "token"), each) for each in tree.user_records.peers),
+    ]
+    return [(path, target) for path, target in found if target.token]
+
+
+def tokens_that_came(new: Configuration, current: Configuration) -> set[str]:
+    """Sealed tokens that are not in force: entered just now, or taken from an older revision."""
+    return {target.token for _, target in _targets(new)} - {target.token for _, target in _targets(current)}
+
+
+def redirected(
+    new: Configuration, before: Configuration, tokens: set[str] | None = None
+) -> Iterator[Finding]:
     """Secrets that would be sent to another server than the one they were entered for.
 
     Nobody reads a secret back; changing the address beside it must not be a way to get it.
+    tokens: the sealed ones that are looked at; without it all.
     """
-    before: tuple[PushTarget | RecordPeer, ...] = (*current.push_targets, *current.user_records.peers)
-    known = {each.token: each for each in before if each.token}
-    targets: list[tuple[Names, PushTarget | RecordPeer]] = [
-        *((("push_targets", each.name, "token"), each) for each in new.push_targets),
-        *((("user_records", "peers", each.name, "token"), each) for each in new.user_records.peers),
-    ]
-    for path, target in targets:
-        old = known.get(target.token)
-        if old is not None and (old.url != target.url or (old.ca and old.ca != target.ca)):
+    known = {target.token: target for _, target in _targets(before)}
+    for path, target in _targets(new):
+        old = known.get(target.token) if tokens is None or target.token in tokens else None
+        if old is not None and (old.url, old.ca) != (target.url, target.ca):
             yield Finding(
                 path,
                 "the token was entered for another address or CA",

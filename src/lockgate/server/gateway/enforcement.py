@@ -75,7 +75,7 @@ class Enforcement:
         self._is_here = False  # an edge whose sessions are adopted
         # Numbers go on from anywhere: an answer to a control plane of before may still come, and means nothing.
         self._number = secrets.randbits(62)
-        self._barriers: dict[int, list[Cause]] = {}
+        self._barriers: dict[int, tuple[float, list[Cause]]] = {}  # when it was sent, the oldest first
         self._waiting: list[Cause] = []  # for an edge
         self._by_edge: dict[
             str, tuple[Cause, float]
@@ -108,7 +108,8 @@ class Enforcement:
     def passed(self, number: int) -> None:
         """A barrier came back."""
         now = self._clock()
-        for cause in self._barriers.pop(number, ()):
+        _, causes = self._barriers.pop(number, (now, []))
+        for cause in causes:
             took = max(0.0, now - cause.since)
             self._seen(cause.name, took)
             self._record(
@@ -118,7 +119,7 @@ class Enforcement:
     def lost(self) -> None:
         """The link is gone: nobody knows what of the orders has arrived."""
         self._is_here = False
-        for causes in self._barriers.values():
+        for _, causes in self._barriers.values():
             self._waiting += [replace(cause, edge_was_away=True) for cause in causes]
         self._barriers.clear()
 
@@ -130,7 +131,7 @@ class Enforcement:
             self._ask([replace(each, sessions=each.sessions or sessions) for each in causes])
 
     def tidy(self) -> None:
-        """Now and then: what waits for an edge in vain, and what the edge did by itself."""
+        """Now and then: what waits in vain for an edge or for its answer, and what the edge did by itself."""
         now = self._clock()
         by_edge, self._by_edge = self._by_edge, {}
         for cause, took in by_edge.values():
@@ -141,10 +142,17 @@ class Enforcement:
                 self._give_up(cause)
             else:
                 self._waiting.append(cause)
+        # Of an edge that is there and applies nothing.
+        silent = [
+            number for number, (sent, _) in self._barriers.items() if now - sent > edge_link.ORPHAN_SECONDS
+        ]
+        for number in silent:
+            for cause in self._barriers.pop(number)[1]:
+                self._give_up(cause)
 
     def _ask(self, causes: list[Cause]) -> None:
         self._number += 1
-        self._barriers[self._number] = causes
+        self._barriers[self._number] = self._clock(), causes
         self._send(edge_link.Barrier(self._number))
 
     def _give_up(self, cause: Cause) -> None:

@@ -11,9 +11,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -33,6 +32,7 @@ from lockgate.server.gateway.edge_client import EdgeClient
 from lockgate.server.gateway.enforcement import Enforcement
 from lockgate.server.gateway.entrance import Entrance
 from lockgate.server.gateway.farewells import cause_of, farewell
+from lockgate.server.gateway.live_session import LiveSession, live_session
 from lockgate.server.gateway.tunnels import Tunnels
 from lockgate.server.in_force import InForce
 from lockgate.server.launch_handles import LaunchHandles
@@ -45,44 +45,6 @@ N = TypeVar("N", int, float)
 
 REPORT_PATIENCE = 1.0  # seconds somebody who looks at the sessions waits for the edge
 HOUSEKEEPING_INTERVAL = 1.0  # seconds between looks at deadlines
-NO_TRAFFIC = edge_link.Traffic(0, 0, 0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class LiveSession:
-    """A session with what the edge knows about it."""
-
-    session: Session
-    transport: edge_link.Transport
-    peer: str
-    traffic: edge_link.Traffic
-    last_used: float  # seconds since 1970
-
-    def as_dict(self, now: float) -> dict[str, Any]:
-        """JSON values, for REST and commands. Times are seconds since 1970, durations seconds."""
-        session = self.session
-        return {
-            "id": str(session.id),
-            "user": session.user,
-            "server": session.server,
-            "addresses": list(session.addresses),
-            "transport": self.transport.value,
-            "suite": None if session.suite is None else session.suite.value,
-            "bound": session.bound,
-            "since": session.started,
-            "source": session.client.source,
-            "peer": self.peer,
-            "realm": session.realm,
-            "roles": list(session.roles),
-            "revision": session.revision,
-            "client": session.client.user_agent,
-            "host_name": session.client.host_name,
-            "remaining": session.remaining(now),
-            "idle": max(0, int(now - self.last_used)),
-            "bytes_in": self.traffic.bytes_in,
-            "bytes_out": self.traffic.bytes_out,
-            "dropped": self.traffic.dropped,
-        }
 
 
 class GatewayService:
@@ -201,15 +163,7 @@ class GatewayService:
 
     def with_traffic(self, sessions: Iterable[Session]) -> list[LiveSession]:
         """Sessions with what the edge reported about them last."""
-        return [self._with_traffic(session) for session in sessions]
-
-    def _with_traffic(self, session: Session) -> LiveSession:
-        tunnel = self._tunnels.get(session.id)
-        if tunnel is None:
-            return LiveSession(session, edge_link.Transport.NONE, "", NO_TRAFFIC, session.last_seen)
-        # Without its connection the client is away, whatever its last ESP packet was.
-        transport = tunnel.transport if tunnel.conn else edge_link.Transport.NONE
-        return LiveSession(session, transport, tunnel.peer, tunnel.traffic, tunnel.quiet_since)
+        return [live_session(session, self._tunnels.get(session.id)) for session in sessions]
 
     @property
     def tunnels(self) -> Tunnels:
@@ -277,11 +231,6 @@ class GatewayService:
 
     def _ordered(self, cause: str, sessions: int, since: float) -> None:
         self.enforcement.ordered(cause, sessions, since, self._in_force.revision)
-
-    async def end_children(self, web_session: str, cause: EndCause = EndCause.PORTAL_ENDED) -> list[Session]:
-        """Ends what a web session has started."""
-        children = await self._sessions.of_parent(web_session)
-        return await self.end_many([child.id for child in children], cause)
 
     async def extend(self, session_id: int, *, source: str, actor: str = "") -> Session | Refused:
         """`Sessions.extend`, with the edge and the client. What is ending stays so."""

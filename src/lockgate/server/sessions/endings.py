@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from lockgate.model.decision import END, Reason
 from lockgate.model.facts import SignInFacts
 from lockgate.model.session import EndCause, Session
-from lockgate.policy.effective import VPN
 from lockgate.server.decisions import Decisions
 from lockgate.server.in_force import InForce
+from lockgate.server.sessions.readmission import about_vpn
 from lockgate.server.support_codes import new_support_code
 
 MAX_REMEMBERED = 20_000  # ends; a store that fails is told of them again
@@ -65,8 +65,7 @@ class Endings:
             return False
         ending.recorded, reasons = True, [_WHY[cause]]
         if cause is EndCause.POLICY_CHANGED:
-            tunnelling = self._in_force.rights(session.roles).effective.reasons
-            lost = tuple(each for each in tunnelling if each.text.startswith(VPN))
+            lost = about_vpn(self._in_force.rights(session.roles).effective)
             reasons = [*(ending.reasons or lost), *reasons]
         self._decisions.note(
             END, facts, session.roles, False, self._in_force.revision, reasons, session.id, ending.code

@@ -13,18 +13,18 @@ from lockgate.model.identity import Identity
 from lockgate.model.policy import Realm
 from lockgate.model.prompt import Refused, SessionOption
 from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
-from lockgate.policy.effective import VPN
 from lockgate.protocol.edge_link import Suite
 from lockgate.protocol.secret import Secret
 from lockgate.server import launch_handles
 from lockgate.server.audit import Audit, with_code
 from lockgate.server.decisions import Decisions
-from lockgate.server.in_force import InForce, admit
+from lockgate.server.in_force import InForce
 from lockgate.server.sessions import proof as proofs
-from lockgate.server.sessions.addresses import pools_of, same_place
+from lockgate.server.sessions.addresses import pools_of
 from lockgate.server.sessions.cookie import new_cookie, new_session_id, stored_form
 from lockgate.server.sessions.endings import Endings
 from lockgate.server.sessions.proof import Proof
+from lockgate.server.sessions.readmission import Readmission, about_vpn, facts_of, readmit, roles_of
 from lockgate.server.store import Store
 from lockgate.server.store.interface import AuditEntry, Grant, NotOpened, Resumption, SessionDraft
 
@@ -212,13 +212,14 @@ class Sessions:
         cookie_hash, fresh = stored_form(cookie), new_cookie()
         next_hash = stored_form(fresh)
         assert next_hash is not None
-        decided: list[_Readmission] = []
+        decided: list[Readmission] = []
 
         def judge(session: Session) -> RefusalReason | Grant | None:
             reason = self._judge(session) or proofs.judge(session, cookie, proof)
             if reason is not None:
                 return reason
-            decided.append(readmission := self._readmit(session, client, certificate))
+            readmission = readmit(self._in_force, session, client, certificate, self._clock())
+            decided.append(readmission)
             return readmission.refusal or readmission.grant
 
         def note(session: Session) -> AuditEntry:
@@ -231,7 +232,15 @@ class Sessions:
             result = await self._records.resume(resumption, judge, note)
         if isinstance(result, Session):
             for each in decided:
-                each.record(self._decisions, "resume")
+                self._decisions.note(
+                    "resume",
+                    each.facts,
+                    each.roles,
+                    True,
+                    each.revision,
+                    each.reasons,
+                    session=result.id,
+                )
             self._audit.log(note(result))
             return Opened(result, fresh if result.bound else cookie)
         if result.reason is not RefusalReason.COOKIE_REPLAYED:
@@ -239,7 +248,7 @@ class Sessions:
             await self._note_refusal("session-resume", result, client)
         return result
 
-    def _explained(self, refusal: Refusal, client: ClientFacts, decided: _Readmission | None) -> Refusal:
+    def _explained(self, refusal: Refusal, client: ClientFacts, decided: Readmission | None) -> Refusal:
         """With a support code, and with what its client may hear once it has proven whose session it is.
 
         decided: with what it may go on or not; None where it did not come to that.
@@ -259,49 +268,14 @@ class Sessions:
         told = Refused(reason.value, text, code, said(decided.reasons, False))
         return replace(refusal, support=code, told=told)
 
-    def _readmit(
-        self, session: Session, client: ClientFacts, certificate: CertificateFacts | None
-    ) -> _Readmission:
-        """What the session is worth now, for a client that comes back from there."""
-        known = facts_of(session)
-        facts = client.seen_in(known, certificate)
-        # Asked before the decision: this is a thread of the store, and another revision may come meanwhile.
-        revision = self._in_force.revision
-        roles, reasons = self._roles(session, facts)
-        refusal: RefusalReason | None = None
-        grant = self.grant_of(session, roles, facts, revision)
-        options = self._in_force.rights(roles).effective
-        if not roles or not options.vpn:
-            refusal = RefusalReason.NOT_ALLOWED
-        elif not same_place(options.session, known.source, client.source):
-            refusal = RefusalReason.ROAMING
-        elif grant is not None and grant.expires <= self._clock():
-            refusal = RefusalReason.EXPIRED
-        if refusal is RefusalReason.NOT_ALLOWED and roles:
-            reasons = (*reasons, *(each for each in options.reasons if each.text.startswith(VPN)))
-        elif refusal is RefusalReason.ROAMING:
-            text = f"the session began at {known.source} and may not go on from {client.source}"
-            reasons = (*reasons, Reason(text, "roles", False))
-        elif refusal is RefusalReason.EXPIRED:
-            reasons = (*reasons, Reason("the session is as long as its roles allow now", "roles", False))
-        return _Readmission(session, facts, roles, revision, reasons, refusal, grant)
-
-    def _roles(
-        self, session: Session, facts: SignInFacts, *, explain: bool = True
-    ) -> tuple[tuple[str, ...], tuple[Reason, ...]]:
-        verdict, decision = admit(
-            self._in_force.policy, "users", facts, self._clock(), session.chosen, explain=explain
-        )
-        return (() if decision is None else decision.roles), verdict.reasons
-
     def remap(self, session: Session, facts: SignInFacts) -> tuple[str, ...]:
         """The roles that its user has now, with these facts. The decision is recorded if it changes them."""
-        roles, _ = self._roles(session, facts, explain=False)
+        roles, _ = roles_of(self._in_force, session, facts, self._clock(), explain=False)
         if roles != session.roles:
-            roles, reasons = self._roles(session, facts)
+            roles, reasons = roles_of(self._in_force, session, facts, self._clock())
             options = self._in_force.rights(roles).effective
             if roles and not options.vpn:
-                reasons = (*reasons, *(each for each in options.reasons if each.text.startswith(VPN)))
+                reasons = (*reasons, *about_vpn(options))
             over = not roles or not options.vpn  # whoever asked ends the session
             self._decisions.note(
                 "re-evaluation",
@@ -314,31 +288,6 @@ class Sessions:
                 code=self._endings.expect(session.id, reasons) if over else None,
             )
         return roles
-
-    def grant_of(
-        self, session: Session, roles: tuple[str, ...], facts: SignInFacts, revision: int | None = None
-    ) -> Grant | None:
-        """What differs from what the session has; None when nothing does. revision: that gave the roles, where
-        it is not the present one."""
-        options = self._in_force.rights(roles).effective.session
-        grant = Grant(
-            roles=roles,
-            revision=self._in_force.revision if revision is None else revision,
-            expires=session.counted_from + options.length_seconds,
-            idle_seconds=options.idle_seconds,
-            heartbeat_seconds=options.heartbeat_timeout_seconds,
-            facts=None if facts == session.facts else facts,
-            counted_from=session.counted_from,
-        )
-        had = replace(
-            grant,
-            roles=session.roles,
-            expires=session.expires,
-            idle_seconds=session.idle_seconds,
-            heartbeat_seconds=session.heartbeat_seconds,
-            facts=None,
-        )
-        return None if grant == had else grant
 
     async def regrant(self, grants: Mapping[int, Grant], reason: str) -> list[Session]:
         """Gives sessions other roles, limits and facts; those that are still live, as they are now."""
@@ -399,7 +348,7 @@ class Sessions:
         """When a session that is extended at that moment would end."""
         if self._judge(session) is not None:
             return OVER
-        roles, _ = self._roles(session, facts_of(session), explain=False)
+        roles, _ = roles_of(self._in_force, session, facts_of(session), now, explain=False)
         rights = self._in_force.rights(roles).effective
         if not roles or not rights.vpn or (by_user and not rights.session.allow_extension):
             return NOT_EXTENDABLE
@@ -502,10 +451,6 @@ class Sessions:
         """All that have not ended, or those of one user, oldest first."""
         return await self._records.live(user, server)
 
-    async def of_parent(self, web_session: str) -> list[Session]:
-        """Live sessions that a web session has started."""
-        return await self._records.of_parent(web_session)
-
     async def note_activity(self, seen: Mapping[int, float]) -> None:
         """When sessions were last used. Cheap: counts at once, and is written down now and then."""
         for session_id, when in seen.items():
@@ -602,43 +547,3 @@ class Sessions:
             log="user",
             revision=session.revision if revision is None else revision,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Readmission:
-    """A decision about a session that goes on, or does not."""
-
-    session: Session
-    facts: SignInFacts
-    roles: tuple[str, ...]
-    revision: int
-    reasons: tuple[Reason, ...]
-    refusal: RefusalReason | None
-    grant: Grant | None
-
-    def record(self, decisions: Decisions, kind: str) -> None:
-        decisions.note(
-            kind,
-            self.facts,
-            self.roles,
-            self.refusal is None,
-            self.revision,
-            self.reasons,
-            session=self.session.id,
-        )
-
-
-def facts_of(session: Session) -> SignInFacts:
-    """What is known about the user of a session; of an earlier release's little more than the name."""
-    if session.facts is not None:
-        return session.facts
-    client = session.client
-    return SignInFacts(
-        user=session.user,
-        server=session.server,
-        realm=session.realm,
-        source=client.source,
-        user_agent=client.user_agent,
-        host_name=client.host_name,
-        time=session.started,
-    )

@@ -356,6 +356,9 @@ class Revisions(Protocol):
 
     async def get(self, number: int) -> RevisionRecord | None: ...
     async def current(self) -> RevisionRecord | None: ...
+    async def holding(self, text: str) -> RevisionRecord | None:
+        """The newest one in whose tree that text stands; looks through all of them."""
+
     async def log(self, limit: int, before: int | None = None) -> list[RevisionRecord]:
         """Newest first, without trees."""
 

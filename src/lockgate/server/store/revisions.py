@@ -79,6 +79,12 @@ class SqlRevisions:
     async def current(self) -> RevisionRecord | None:
         return await self._one(select(revisions).order_by(revisions.c.number.desc()).limit(1))
 
+    async def holding(self, text: str) -> RevisionRecord | None:
+        there = revisions.c.tree.contains(text, autoescape=True)
+        statement = select(revisions).where(there).order_by(revisions.c.number.desc()).limit(1)
+        row = await self._database.read_aside(lambda connection: connection.execute(statement).first())
+        return None if row is None else RevisionRecord(**row._mapping)
+
     async def log(self, limit: int, before: int | None = None) -> list[RevisionRecord]:
         statement = select(*_HEADS).order_by(revisions.c.number.desc()).limit(limit)
         if before is not None:

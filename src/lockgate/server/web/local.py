@@ -194,9 +194,11 @@ async def offline(directory: DataDirectory) -> AsyncIterator[Services]:
     """The services of a gateway that does not run: everything but the gateway itself and sign-in."""
     from lockgate.server.audit import Audit
     from lockgate.server.config.current import bring_up
-    from lockgate.server.config.service import ConfigService, Revision
+    from lockgate.server.config.revision import Revision
+    from lockgate.server.config.service import ConfigService
     from lockgate.server.config.tree import Configuration
     from lockgate.server.decisions import Decisions
+    from lockgate.server.explanations import Explanations
     from lockgate.server.in_force import InForce
     from lockgate.server.names import Names
     from lockgate.server.sessions import Sessions
@@ -218,7 +220,8 @@ async def offline(directory: DataDirectory) -> AsyncIterator[Services]:
             return None
 
         names = Names(resolved)
-        decisions = Decisions(store, in_force, local_directory(store.users, in_force), names.ask)
+        decisions = Decisions(store, in_force)
+        directory_of = local_directory(store.users, in_force)
         sessions = Sessions(store, in_force, audit, decisions)
 
         async def follow(_: Configuration, revision: Revision) -> None:
@@ -235,6 +238,8 @@ async def offline(directory: DataDirectory) -> AsyncIterator[Services]:
             sessions=sessions,
             web_sessions=WebSessions(store, in_force, audit),
             decisions=decisions,
+            explanations=Explanations(store, in_force, decisions, directory_of, names.ask),
+            addresses=names.ask,
         )
         await decisions.flush()
     finally:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lockgate.server.config.service import ConfigService
     from lockgate.server.datadir import DataDirectory
     from lockgate.server.decisions import Decisions
+    from lockgate.server.explanations import Explanations, Resolve
     from lockgate.server.gateway.service import GatewayService
     from lockgate.server.in_force import InForce
     from lockgate.server.launch_handles import LaunchHandles
@@ -34,6 +35,7 @@ class Services:
     """The services of one process.
 
     in_force: the policy of the current revision. started: when the server was, seconds since 1970.
+    addresses: those of a DNS name.
     user_changed: cuts off what ended with a change of an account, and lets the rest follow (server, name).
     """
 
@@ -46,6 +48,8 @@ class Services:
     sessions: Sessions
     web_sessions: WebSessions
     decisions: Decisions
+    explanations: Explanations
+    addresses: Resolve
     sign_ins: SignIns | None = None
     gateway: GatewayService | None = None
     sampling: Sampling | None = None

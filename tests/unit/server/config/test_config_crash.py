@@ -10,7 +10,8 @@ import pytest
 
 from lockgate.server.audit import Audit
 from lockgate.server.config.edits import SetValue
-from lockgate.server.config.service import ConfigService, first_revision
+from lockgate.server.config.revision import first_revision
+from lockgate.server.config.service import ConfigService
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.vault import open_vault
 from tests.unit.server.config.support import default_tree

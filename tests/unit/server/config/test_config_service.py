@@ -3,16 +3,20 @@
 import asyncio
 import contextlib
 import json
+from datetime import UTC, datetime
 
 import pytest
 import structlog
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.secret import Secret
+from lockgate.server import pki
 from lockgate.server.audit import Audit
 from lockgate.server.config import edits, transfer
 from lockgate.server.config.changes import KEPT
-from lockgate.server.config.service import ConfigService, first_revision
+from lockgate.server.config.paths import get, parse_path
+from lockgate.server.config.revision import first_revision
+from lockgate.server.config.service import ConfigService
 from lockgate.server.config.tree import Configuration
 from tests.unit.server.config.support import TOKEN, default_tree, small_tree
 from tests.unit.server.support import Clock, new_store, run, same_store, user
@@ -280,6 +284,81 @@ def test_who_may_not_change_an_area_changes_nothing(tmp_path):
 
 
 TARGET = {"url": "https://other.example.org:8443", "token": TOKEN}
+
+
+@pytest.mark.parametrize("target", ["push_targets/other", "user_records/peers/other"])
+def test_a_token_that_was_away_comes_back_for_its_own_address_alone(tmp_path, target):
+    async def work():
+        async with services(tmp_path) as [(service, _)]:
+            await change(service, INSERT(target, TARGET))
+            draft = await service.create_draft("eve")
+            moved = {**TARGET, "token": KEPT, "url": "https://evil.example.org"}
+            draft = await service.edit(draft.id, 1, [SET(target, moved)])
+            await change(service, REMOVE(target))
+            draft = await service.rebase(draft.id, draft.version, "mine")
+            problem = await refused(service.commit(draft.id, draft.version, "eve", ""))
+            assert problem.details[0].startswith(f"{target}/token: the token was entered for another address")
+            again = await service.edit(
+                draft.id, draft.version, [SET(target, {**moved, "token": "entered anew"})]
+            )
+            await service.commit(again.id, again.version, "ann", "")
+            # With its own address it may come back.
+            await service.rollback(2, "ann", "")
+            assert get(service.data, parse_path(f"{target}/url")) == TARGET["url"]
+
+    run(work())
+
+
+def test_a_token_of_somebodys_draft_stays_with_its_address(tmp_path):
+    """Whoever may edit the draft of another administrator does not get the tokens that were entered there."""
+
+    async def work():
+        async with services(tmp_path) as [(service, _)]:
+            draft = await service.create_draft("ann")
+            draft = await service.edit(draft.id, 1, [INSERT("push_targets/other", TARGET)])
+            for edit in (
+                [SET("push_targets/other/url", "https://evil.example.org")],
+                [RENAME("push_targets/other", "mine"), SET("push_targets/mine/ca", "PEM")],
+                [SET("push_targets/other", {**TARGET, "token": KEPT, "url": "https://evil.example.org"})],
+            ):
+                problem = await refused(service.edit(draft.id, draft.version, edit))
+                assert problem.code == "token-of-another-address"
+            stolen = {**draft.data, "push_targets": [{**draft.data["push_targets"][0], "url": "https://e"}]}
+            problem = await refused(service.replace(draft.id, draft.version, stolen))
+            assert problem.code == "token-of-another-address"
+            moved = [
+                SET("push_targets/other/url", "https://new.example.org"),
+                SET("push_targets/other/token", TOKEN),
+            ]
+            draft = await service.edit(draft.id, draft.version, moved)
+            await service.commit(draft.id, draft.version, "ann", "")
+            assert service.tree.push_targets[0].url == "https://new.example.org"
+
+    run(work())
+
+
+def test_a_token_may_be_entered_again_for_a_new_address(tmp_path):
+    """The same one: a server that has moved, or got another CA, keeps its tokens."""
+
+    async def work():
+        async with services(tmp_path) as [(service, _)]:
+            await change(service, INSERT("push_targets/other", TARGET))
+            sealed = service.tree.push_targets[0].token
+            await change(service, SET("push_targets/other", {**TARGET, "description": "moves"}))
+            assert service.tree.push_targets[0].token == sealed  # no change
+            moved = {**TARGET, "url": "https://new.example.org"}
+            ca = pki.create("new.example.org", [], datetime.now(UTC)).ca.decode()
+            for target in (moved, {**moved, "ca": ca}):
+                # Also a first CA: whoever chooses it chooses who gets the token.
+                problem = await refused(change(service, SET("push_targets/other", {**target, "token": KEPT})))
+                assert "the token was entered for another address or CA" in problem.details[0]
+                await change(service, SET("push_targets/other", target))
+                entered = service.tree.push_targets[0].token
+                assert entered != sealed
+                assert open_vault_of(tmp_path).open(entered) == TOKEN
+                sealed = entered
+
+    run(work())
 
 
 def test_secrets_go_in_and_never_out(tmp_path, capfd, monkeypatch):

@@ -15,7 +15,8 @@ from lockgate.protocol.secret import Secret
 from lockgate.server import pki
 from lockgate.server.audit import Audit
 from lockgate.server.config import edits, push, transfer
-from lockgate.server.config.service import ConfigService, first_revision
+from lockgate.server.config.revision import first_revision
+from lockgate.server.config.service import ConfigService
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.vault import open_vault
 from tests.unit.server.config.support import TOKEN, default_tree, plain

@@ -61,11 +61,6 @@ class Checked:
     warnings: tuple[Message, ...]
 
 
-def load_configuration(path: FilePath) -> Seed:
-    """The tree in `path`. Raises ProblemError that lists every error."""
-    return parse_configuration(read_file(path), path)
-
-
 def parse_configuration(content: bytes, path: FilePath) -> Seed:
     """The tree in the content of `path`. Raises ProblemError that lists every error."""
     checked = check_bytes(content, str(path))

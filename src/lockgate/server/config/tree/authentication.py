@@ -307,7 +307,7 @@ class AdminRole(Named):
     users: Right = _right("Local users: add, change, disable, delete.")
     roles: Right = _right("User roles and resource policies.")
     connections: Right = _right("Connection sets and component sets.")
-    sessions: Right = _right("Live sessions; write: end them.")
+    sessions: Right = _right("Live sessions; write: end and extend them.")
     maintenance: Right = _right("Revisions, import, export, push, backup; write: roll back, import, push.")
     user_records: Right = _right(
         "For other gateways alone, by a token: exchange bookmarks and preferences of synchronised users."

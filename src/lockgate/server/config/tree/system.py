@@ -202,38 +202,40 @@ class Metrics(Section):
     )
 
 
-class PushTarget(Named):
-    """Another server that the configuration can be pushed to."""
-
-    url: str = setting(
+def _listener() -> str:
+    result: str = setting(
         ...,
         "Its administrators' listener.",
         "an https:// address",
         pattern=r"^https://[^\s/]+/?$",
         max_length=300,
     )
+    return result
+
+
+def _ca() -> str:
+    result: str = text(
+        "The CA of its certificate in PEM; empty is the system's store.", longest=65536, multiline=True
+    )
+    return result
+
+
+class PushTarget(Named):
+    """Another server that the configuration can be pushed to."""
+
+    url: str = _listener()
     token: SecretText = secret(
         "A token of that server that may write maintenance and all areas that are pushed."
     )
-    ca: str = text(
-        "The CA of its certificate in PEM; empty is the system's store.", longest=65536, multiline=True
-    )
+    ca: str = _ca()
 
 
 class RecordPeer(Named):
     """Another gateway that user records are exchanged with."""
 
-    url: str = setting(
-        ...,
-        "Its administrators' listener.",
-        "an https:// address",
-        pattern=r"^https://[^\s/]+/?$",
-        max_length=300,
-    )
+    url: str = _listener()
     token: SecretText = secret("A token of that gateway with the scope user_records:write and none else.")
-    ca: str = text(
-        "The CA of its certificate in PEM; empty is the system's store.", longest=65536, multiline=True
-    )
+    ca: str = _ca()
 
 
 class UserRecords(Section):

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from lockgate.server.config.edits import MAX_EDITS, parse_edit
 from lockgate.server.config.registry import PAGES
-from lockgate.server.config.service import Revision
+from lockgate.server.config.revision import Revision
 from lockgate.server.config.tree import Configuration
 from lockgate.server.web.api.models import FindingTold, Given, Reason, Told
 from lockgate.server.web.api.route import Of, Who, make_router, rights, takes

@@ -12,7 +12,7 @@ from lockgate.model.prompt import Refused
 from lockgate.model.session import EndCause, Session
 from lockgate.model.text import printable
 from lockgate.server.auth.names import canonical
-from lockgate.server.gateway.service import LiveSession
+from lockgate.server.gateway.live_session import LiveSession
 from lockgate.server.sessions import OVER, By, session_number
 from lockgate.server.store.records import SessionFilter, SessionSort, WebAudience, WebSessionRecord
 from lockgate.server.web.api.models import Ended, Given, Told

@@ -87,7 +87,7 @@ async def explain(
 
     target: address, DNS name or name of a bookmark; without one it is about signing in alone.
     """
-    found = await services.decisions.explain(
+    found = await services.explanations.explain(
         user,
         server=server or None,
         source=source or None,
@@ -137,7 +137,7 @@ async def what_if(who: Who, services: Of, given: WhatIf) -> dict[str, Any]:
     """Makes recorded decisions again under a draft or a revision: who would gain and lose what."""
     require_whole_tree(who, "read")
     tree = await tree_of(services, given.draft, given.revision)
-    report = await services.decisions.what_if(tree, services.clock() - given.seconds)
+    report = await services.explanations.what_if(tree, services.clock() - given.seconds)
     return report.as_dict()
 
 

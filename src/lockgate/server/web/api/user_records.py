@@ -12,14 +12,12 @@ from fastapi import Path, Query
 from pydantic import Field
 
 from lockgate.model.problem import Problem, ProblemError
-from lockgate.model.text import printable
-from lockgate.server.auth.names import canonical
 from lockgate.server.record_peers import PAGE, BadChangeError, change_of, told
 from lockgate.server.store.interface import PeerRecord
 from lockgate.server.user_records import UserRecords
 from lockgate.server.web.api.models import Given, Line, Told
 from lockgate.server.web.api.route import Of, Who, make_router, rights
-from lockgate.server.web.api.users import require_server
+from lockgate.server.web.api.users import local_server, require_server, user_name
 from lockgate.server.web.principal import needs
 from lockgate.server.web.services import Services
 
@@ -93,17 +91,8 @@ class Peers(Told):
 
 def _user(services: Services, server: str, typed: str) -> tuple[str, str | None]:
     """Canonical name and logical server. Raises ProblemError for no such server, and what cannot be a name."""
-    name = canonical(typed)
-    for each in services.in_force.tree.auth_servers:
-        if each.name == server and name is not None:
-            return name, each.logical_auth_server_name if each.user_record_synchronization else None
-    raise ProblemError(
-        Problem(
-            "no-such-user",
-            f"There is no user {printable(typed, 64)} of {printable(server, 64)}.",
-            "List the users again.",
-        )
-    )
+    found, name = local_server(services, server), user_name(typed)
+    return name, found.logical_auth_server_name if found.user_record_synchronization else None
 
 
 @router.get("/users/{server}/{name}/record", dependencies=[rights(needs("users"))])

@@ -146,7 +146,8 @@ def local_server(services: Services, name: str) -> LocalServer:
     )
 
 
-def _canonical(typed: str) -> str:
+def user_name(typed: str) -> str:
+    """In its canonical form. Raises ProblemError for what cannot be one."""
     name = canonical(typed)
     if name is None:
         raise ProblemError(
@@ -231,7 +232,7 @@ def _place(after: str | None) -> tuple[str, str] | None:
 async def add(who: Who, services: Of, given: NewUser) -> UserTold:
     """Adds a user."""
     require_server(who, services, given.server, "write")
-    server, name = local_server(services, given.server), _canonical(given.name)
+    server, name = local_server(services, given.server), user_name(given.name)
     password_hash = await hashed(services, server, given.password)
     now = services.clock()
     user = UserRecord(
@@ -264,7 +265,7 @@ async def add(who: Who, services: Of, given: NewUser) -> UserTold:
 async def show(who: Who, services: Of, server: Server, name: Name) -> UserTold:
     """One user."""
     require_server(who, services, server, "read")
-    found = await services.store.users.find(server, _canonical(name))
+    found = await services.store.users.find(server, user_name(name))
     if found is None:
         raise no_such_user(name)
     return user_told(found)
@@ -274,7 +275,7 @@ async def show(who: Who, services: Of, server: Server, name: Name) -> UserTold:
 async def change(who: Who, services: Of, server: Server, name: Name, given: ChangeUser) -> UserChanged:
     """Changes a user; disabling one ends its sessions."""
     require_server(who, services, server, "write")
-    user, now = _canonical(name), services.clock()
+    user, now = user_name(name), services.clock()
     if given.enabled is False:
         _not_oneself(who, server, user)
     found = await services.store.users.update(
@@ -309,7 +310,7 @@ async def change(who: Who, services: Of, server: Server, name: Name, given: Chan
 async def set_password(who: Who, services: Of, server: Server, name: Name, given: NewPassword) -> UserChanged:
     """Gives a user a new password and ends the user's sessions."""
     require_server(who, services, server, "write")
-    user = _canonical(name)
+    user = user_name(name)
     if await services.store.users.find(server, user) is None:
         raise no_such_user(name)
     password_hash = await hashed(services, local_server(services, server), given.password)
@@ -336,7 +337,7 @@ async def set_password(who: Who, services: Of, server: Server, name: Name, given
 async def delete(who: Who, services: Of, server: Server, name: Name) -> UserDeleted:
     """Deletes a user, with sessions, tokens and record."""
     require_server(who, services, server, "write")
-    user, now = _canonical(name), services.clock()
+    user, now = user_name(name), services.clock()
     _not_oneself(who, server, user)
     ended = await services.store.users.delete(server, user, now, _free_at(services, now))
     if ended is None:

@@ -20,10 +20,6 @@ from lockgate.server.web.forms import labels
 MAX_SHOWN = 500  # changes on one page
 URL = BASE + "changes"
 
-NOTHING = Problem(
-    "no-draft", "You have no changes that are not committed.", "Change a setting; it is collected here."
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Shown:

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from lockgate.model.support_code import parse_support_code
+from lockgate.model.support_code import MAX_TYPED, parse_support_code
+from lockgate.server.decisions import BAD_CODE
 from lockgate.server.web.console.ask import Ask, Handler, with_query
 from lockgate.server.web.console.rest import PREFIX, rest
 
@@ -37,18 +38,23 @@ def of(name: str, handler: Callable[[Ask, str], Awaitable[Response]]) -> Handler
 
 async def show(ask: Ask, name: str, verified: Any = None) -> Response:
     """GET: lines, newest first."""
+    typed = ask.query("code").strip()[:MAX_TYPED]
+    code = parse_support_code(typed) if typed else ""
     wanted = {
         "text": ask.query("q")[:200],
         "user": ask.query("user")[:200],
         "source": ask.query("source")[:64],
         "event": ask.query("event")[:64],
-        "code": parse_support_code(ask.query("code")) or "",
+        "code": code or "",
         "outcome": ask.query("outcome") if ask.query("outcome") in ("ok", "failed") else "",
         "since": _time(ask.query("since")),
         "until": _time(ask.query("until")),
     }
     before = ask.number("before", 1, 1 << 60, 0) or None
-    found = await rest(ask, "GET", f"logs/{name}", query={**wanted, "limit": PAGE_SIZE, "before": before})
+    found: dict[str, Any] = {"entries": [], "following": None}
+    if code is not None:
+        query = {**wanted, "limit": PAGE_SIZE, "before": before}
+        found = await rest(ask, "GET", f"logs/{name}", query=query)
     live = bool(ask.query("live")) and not before
     given = urlencode({key: value for key, value in wanted.items() if value not in ("", None)})
     return await ask.page(
@@ -56,10 +62,12 @@ async def show(ask: Ask, name: str, verified: Any = None) -> Response:
         IDS[name],
         name=name,
         entries=found["entries"],
-        wanted=wanted,
+        problem=BAD_CODE if code is None else None,
+        status=422 if code is None else 200,
+        wanted={**wanted, "code": code or typed},
         since=ask.query("since"),
         until=ask.query("until"),
-        filtered=bool(given),
+        filtered=bool(given or typed),
         following=with_query(ask.request, before=str(found["following"])) if found["following"] else "",
         first=with_query(ask.request, before="") if before else "",
         exports=[

@@ -34,11 +34,8 @@ async def show(ask: Ask) -> Response:
         except ProblemError as error:
             problem, status = error.problem, status_of(error.problem.code)
     elif asked["user"]:
-        query = dict(asked)
-        if not query["port"].isdecimal():
-            query["port"] = ""
         try:
-            found = await rest(ask, "GET", "explain", query=query)
+            found = await rest(ask, "GET", "explain", query=asked)
             _place(found["reasons"])
         except ProblemError as error:
             problem, status = error.problem, status_of(error.problem.code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -27,9 +27,11 @@ from lockgate.server.store.interface import WebSessionRecord
 from lockgate.server.store.interface import WebSessions as WebSessionRecords
 from lockgate.server.user_records import UserRecords
 from lockgate.server.web import sessions as web_sessions
+from lockgate.server.web.downloads import attachment
 from lockgate.server.web.forms.prompts import form_of, new_password
-from lockgate.server.web.portal.pages import Pages, headers
+from lockgate.server.web.portal.pages import Pages, denied, headers
 from lockgate.server.web.portal.requests import client_of, read_form, url_of
+from lockgate.server.web.portal.session_rows import Row, browser_row, tunnel_row
 from lockgate.server.web.portal.sign_in import AUDIENCE, SignInPages
 from lockgate.server.web.sessions import LiveWebSession, WebSessions
 
@@ -48,22 +50,6 @@ _NOT_DONE = {
 
 ExtendTunnel = Callable[..., Awaitable[Session | Refused]]
 """`web.extend.extend_tunnel` of the services."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One session in the list. `end` is how its End button names it, empty for this browser's own. `extend`: the
-    same of its Extend button, empty where there is none. `ends_soon`: its roles want its user reminded by now."""
-
-    device: str
-    kind: str
-    address: str
-    started: float
-    expires: float
-    inner: str = ""
-    end: str = ""
-    extend: str = ""
-    ends_soon: bool = False
 
 
 class HomePages:
@@ -136,35 +122,35 @@ class HomePages:
         url = url_of(request, path)
         rights = self._in_force.rights(live.roles).effective
         if form is None or policy is None or url is None or live.record.realm not in policy.realms:
-            return self._denied(400, "start-not-possible")
+            return denied(400, "start-not-possible")
         if not (rights.vpn and rights.ui.show_client) or self._launches is None:
-            return self._denied(403, "no-vpn")
+            return denied(403, "no-vpn")
         handle = await self._launches.make(live.record, url)
         try:
             link = format_launch_url(LaunchUrl(url.authority[:MAX_NAME], url, handle=handle))
         except UsageError:
-            return self._denied(400, "start-not-possible")
+            return denied(400, "start-not-possible")
         return JSONResponse({"link": link}, headers=headers())
 
     async def configuration(self, request: Request, live: LiveWebSession, _: str) -> Response:
         """The connections of the user's component set, for a client that was just installed."""
         rights = self._in_force.rights(live.roles).effective
         if not rights.vpn:
-            return self._denied(403, "no-vpn")
+            return denied(403, "no-vpn")
         name = rights.vpn_options.component_set or defaults.SET
         url = url_of(request, "/")
         try:
             document = installer_configuration(self._in_force.tree, name, server=str(url or ""))
         except ProblemError:
-            return self._denied(404, "no-configuration")
-        kept = headers() | {"Content-Disposition": f'attachment; filename="{_ascii(file_name(name))}"'}
+            return denied(404, "no-configuration")
+        kept = headers() | {"Content-Disposition": attachment(file_name(name))}
         return Response(serialize(document), media_type="application/octet-stream", headers=kept)
 
     async def end_session(self, request: Request, live: LiveWebSession, home: str) -> Response:
         """Ends one of the user's own sessions, a tunnel's or another browser's."""
         form = await read_form(request)
         if form is None:
-            return self._denied(400, "form-not-ours")
+            return denied(400, "form-not-ours")
         kind, _, number = form.get("session", "").partition(":")
         tunnel = session_number(number) if kind == "tunnel" else None
         if tunnel is not None and self._end_tunnel is not None:
@@ -181,7 +167,7 @@ class HomePages:
         """Extends one of the user's own sessions, a tunnel's or a browser's."""
         form = await read_form(request)
         if form is None:
-            return self._denied(400, "form-not-ours")
+            return denied(400, "form-not-ours")
         kind, _, number = form.get("session", "").partition(":")
         source = client_of(request).source
         result: Session | WebSessionRecord | Refused = OVER
@@ -206,7 +192,7 @@ class HomePages:
         """Changes the password; every other session of the user ends."""
         form = await read_form(request)
         if form is None:
-            return self._denied(400, "form-not-ours")
+            return denied(400, "form-not-ours")
         answer = new_password(form)
         old, new = answer.fields.get("old"), answer.fields.get("new")
         if answer.complaint or not isinstance(old, Secret) or not isinstance(new, Secret):
@@ -235,7 +221,7 @@ class HomePages:
     # -- inner workings ----------------------------------------------------------------------------
 
     async def shell(self, record: WebSessionRecord, home: str) -> dict[str, Any]:
-        """What every page for somebody who is signed in shows around its own."""
+        """`pages.Shell`."""
         driver = self._sign_ins.driver(record.server)
         kept = await self._kept.get(record.server, record.user)
         return {
@@ -253,9 +239,6 @@ class HomePages:
         status = 422 if error else 200
         return self._pages.page("password", status=status, **shell, title="Change password", form=form)
 
-    def _denied(self, status: int, code: str) -> Response:
-        return JSONResponse({"code": code}, status, headers=headers())
-
     def _first_time(self, session: str) -> bool:
         """Whether the client was not launched by itself for this sign-in yet."""
         if session in self._launched:
@@ -272,14 +255,14 @@ class HomePages:
         ends = {each.id: each.expires for each in browsers}
         rows = []
         for tunnel in tunnels:
-            row = _tunnel_row(tunnel, extend=self._sessions.may_extend(tunnel))
+            row = tunnel_row(tunnel, extend=self._sessions.may_extend(tunnel))
             # It ends with the browser that started it.
             expires = min(row.expires, ends.get(tunnel.parent or "", row.expires))
             rows.append((replace(row, expires=expires), tunnel.roles))
         for browser in browsers:
             own = browser.id == record.id
             roles = live.roles if own else self._web.roles_of(browser)
-            rows.append((_browser_row(browser, own=own, extend=self._may_extend(roles)), browser.roles))
+            rows.append((browser_row(browser, own=own, extend=self._may_extend(roles)), browser.roles))
         return [replace(row, ends_soon=self._ends_soon(roles, row.expires)) for row, roles in rows]
 
     def _may_extend(self, roles: tuple[str, ...]) -> bool:
@@ -292,56 +275,3 @@ class HomePages:
 
 def _same_user(session: Session | WebSessionRecord, record: WebSessionRecord) -> bool:
     return (session.server, session.user) == (record.server, record.user)
-
-
-def _tunnel_row(session: Session, *, extend: bool) -> Row:
-    addresses = [str(each) for each in (session.address4, session.address6) if each is not None]
-    client = session.client
-    return Row(
-        device=client.host_name or client.user_agent or "Unnamed device",
-        kind="VPN",
-        address=client.source,
-        started=session.started,
-        expires=session.expires,
-        inner=", ".join(addresses),
-        end=f"tunnel:{session.id}",
-        extend=f"tunnel:{session.id}" if extend else "",
-    )
-
-
-def _browser_row(record: WebSessionRecord, *, own: bool, extend: bool) -> Row:
-    return Row(
-        device=_browser(record.user_agent),
-        kind="Browser",
-        address=record.source,
-        started=record.started,
-        expires=record.expires,
-        end="" if own else f"web:{record.id}",
-        extend=f"web:{record.id}" if extend else "",
-    )
-
-
-def _browser(agent: str) -> str:
-    """A user agent in two words; browsers name others in theirs, so the order counts."""
-    names = (
-        ("Edg", "Edge"),
-        ("OPR", "Opera"),
-        ("Firefox", "Firefox"),
-        ("Chrom", "Chromium"),
-        ("Safari", "Safari"),
-    )
-    systems = (
-        ("Android", "Android"),
-        ("iPhone", "iPhone"),
-        ("Windows", "Windows"),
-        ("Mac", "macOS"),
-        ("Linux", "Linux"),
-    )
-    name = next((shown for word, shown in names if word in agent), "Browser")
-    system = next((shown for word, shown in systems if word in agent), "")
-    return f"{name} on {system}" if system else name
-
-
-def _ascii(name: str) -> str:
-    """For a header: what is not ASCII becomes an underscore."""
-    return name.encode("ascii", "replace").decode().replace("?", "_")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from lockgate.model.problem import ProblemError
 from lockgate.model.user_record import MAX_BOOKMARKS, MAX_NAME, MAX_URL, find, parse_name, parse_url
 from lockgate.server.in_force import InForce
 from lockgate.server.store.interface import WebSessionRecord
 from lockgate.server.user_records import UserRecords
-from lockgate.server.web.portal.pages import Pages, headers
+from lockgate.server.web.portal.pages import Pages, Shell, denied, headers
 from lockgate.server.web.portal.requests import read_form
 from lockgate.server.web.sessions import LiveWebSession
 
@@ -41,8 +40,6 @@ _CHOICES = (
     ),
 )
 
-Shell = Callable[[WebSessionRecord, str], Awaitable[dict[str, Any]]]
-
 
 class OwnPages:
     """As `HomePages`: each method gets the live session of the request."""
@@ -55,7 +52,7 @@ class OwnPages:
     async def bookmarks(self, request: Request, live: LiveWebSession, home: str) -> Response:
         """The list, with the form for one more, or for the one named by `edit`."""
         if not self._may(live):
-            return _denied(403, "bookmarks-off")
+            return denied(403, "bookmarks-off")
         typed, wanted = EMPTY, request.query_params.get("edit", "")
         if wanted:
             record = await self._records.get(live.record.server, live.record.user)
@@ -71,9 +68,9 @@ class OwnPages:
         """Adds, changes, moves or deletes one."""
         form = await read_form(request)
         if form is None:
-            return _denied(400, "form-not-ours")
+            return denied(400, "form-not-ours")
         if not self._may(live):
-            return _denied(403, "bookmarks-off")
+            return denied(403, "bookmarks-off")
         try:
             await self._act(live.record, form)
         except (ValueError, ProblemError) as error:
@@ -137,18 +134,14 @@ class OwnPages:
         """Saves what was chosen."""
         form = await read_form(request)
         if form is None:
-            return _denied(400, "form-not-ours")
+            return denied(400, "form-not-ours")
         chosen = {name: form[name] for name, _, _ in _CHOICES if name in form}
         try:
             await self._records.choose(live.record.server, live.record.user, chosen)
         except ValueError:
-            return _denied(400, "form-not-ours")
+            return denied(400, "form-not-ours")
         return RedirectResponse(f"{home}?done=preferences", 303, headers=headers())
 
 
 def _saves(form: Mapping[str, str]) -> bool:
     return form.get("action") not in ("delete", "up", "down")
-
-
-def _denied(status: int, code: str) -> Response:
-    return JSONResponse({"code": code}, status, headers=headers())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from lockgate.model.prompt import Refused
 from lockgate.server.config.tree.authentication import SignInPage
 from lockgate.server.page_template import Template
 from lockgate.server.sign_in_pages import PageArchive, PageArchives
+from lockgate.server.store.interface import WebSessionRecord
 from lockgate.server.web.forms.assets import Assets
 from lockgate.server.web.forms.environment import make_environment
 from lockgate.server.web.forms.prompts import PromptForm
@@ -35,6 +36,15 @@ FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'n
 def headers(policy: str = POLICY) -> dict[str, str]:
     """Of a page; the listener adds what holds for everything."""
     return {"Referrer-Policy": "same-origin", "Content-Security-Policy": policy}
+
+
+Shell = Callable[[WebSessionRecord, str], Awaitable[dict[str, Any]]]
+"""What every page for somebody who is signed in shows around its own: (session, home page) → values."""
+
+
+def denied(status: int, code: str) -> Response:
+    """For what no page of ours asks for."""
+    return JSONResponse({"code": code}, status, headers=headers())
 
 
 class Pages:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from lockgate.model.problem import ProblemError
-from lockgate.server.own_questions import MAX_TYPED, PROTOCOLS, Answer, OwnQuestions
-from lockgate.server.store.interface import WebSessionRecord
-from lockgate.server.web.portal.pages import Pages, headers
+from lockgate.policy.access import PROTOCOLS
+from lockgate.server.own_questions import MAX_TYPED, Answer, OwnQuestions
+from lockgate.server.web.portal.pages import Pages, Shell, denied
 from lockgate.server.web.portal.requests import client_of, read_form
 from lockgate.server.web.problems import status_of
 from lockgate.server.web.sessions import LiveWebSession
-
-Shell = Callable[[WebSessionRecord, str], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +35,13 @@ class ReachPages:
 
     async def show(self, request: Request, live: LiveWebSession, home: str) -> Response:
         """The form."""
-        return await self._form(live, home, _Asked())
+        return self._form(await self._shell(live.record, home), _Asked())
 
     async def ask(self, request: Request, live: LiveWebSession, home: str) -> Response:
         """The answer, above the form."""
         form, record = await read_form(request), live.record
         if form is None or record.facts is None:
-            return JSONResponse({"code": "form-not-ours"}, 400, headers=headers())
+            return denied(400, "form-not-ours")
         asked = _Asked(
             form.get("target", "")[: MAX_TYPED + 1],
             form.get("port", "")[:6],
@@ -54,20 +52,21 @@ class ReachPages:
         known = replace(
             record.facts, server=record.server, source=client.source, user_agent=client.user_agent
         )
+        shell = await self._shell(record, home)
+        own = [bookmark for _, bookmark in shell["own_bookmarks"]]
         try:
-            answer = await self._questions.ask(known, live.roles, asked.target, asked.port, asked.protocol)
+            answer = await self._questions.ask(
+                known, live.roles, asked.target, asked.port, asked.protocol, own
+            )
         except ProblemError as error:
             problem = error.problem
             status = 422 if problem.code == "bad-question" else status_of(problem.code)
-            return await self._form(
-                live, home, asked, error=f"{problem.summary} {problem.fix}", status=status
-            )
-        return await self._form(live, home, asked, answer=answer)
+            return self._form(shell, asked, error=f"{problem.summary} {problem.fix}", status=status)
+        return self._form(shell, asked, answer=answer)
 
-    async def _form(
+    def _form(
         self,
-        live: LiveWebSession,
-        home: str,
+        shell: Mapping[str, Any],
         asked: _Asked,
         *,
         answer: Answer | None = None,
@@ -77,7 +76,7 @@ class ReachPages:
         return self._pages.page(
             "reach",
             status=status,
-            **await self._shell(live.record, home),
+            **shell,
             title="May I reach …?",
             asked=asked,
             answer=answer,

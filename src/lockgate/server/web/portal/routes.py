@@ -82,9 +82,7 @@ class Portal:
             clock=services.clock,
         )
         self._own = OwnPages(self._pages, self._home.shell, services.in_force, kept)
-        questions = OwnQuestions(
-            services.decisions, services.in_force, services.decisions.addresses, services.clock
-        )
+        questions = OwnQuestions(services.decisions, services.in_force, services.addresses, services.clock)
         self._reach = ReachPages(self._pages, self._home.shell, questions)
         self._uploads = ClientUploads(
             services.store.uploads, services.in_force, services.audit, services.clock
