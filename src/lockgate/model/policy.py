@@ -151,6 +151,7 @@ class SessionOptions:
     heartbeat_timeout_seconds: int = 0  # 0 leaves it to the idle time-out
     reminder_seconds: int = 0  # 0 is none
     allow_extension: bool = False
+    extension_limit_seconds: int = 3 * 86400  # from the sign-in on; 0 is none
     persistent_password_caching: bool = False
     upload_logs: bool = False
     roaming: Roaming = "enabled"

@@ -56,6 +56,8 @@ def session(roles: Sequence[Role], notes: list[Reason]) -> SessionOptions:
     pick = Chooser(roles, "session", notes).best
     limited = [role for role in roles if role.session.roaming == "limit-to-subnet"]
     prefixes = Chooser(limited or roles, "session", notes).best
+    extending = [role for role in roles if role.session.allow_extension]
+    limits = Chooser(extending or roles, "session", notes).best
     return SessionOptions(
         length_seconds=pick("length_seconds", lambda role: role.session.length_seconds, int, "the longest"),
         idle_seconds=pick("idle_seconds", lambda role: role.session.idle_seconds, as_limit, "the longest"),
@@ -70,6 +72,12 @@ def session(roles: Sequence[Role], notes: list[Reason]) -> SessionOptions:
         ),
         allow_extension=pick(
             "allow_extension", lambda role: role.session.allow_extension, bool, "one role is enough"
+        ),
+        extension_limit_seconds=limits(
+            "extension_limit_seconds",
+            lambda role: role.session.extension_limit_seconds,
+            as_limit,
+            "the longest",
         ),
         persistent_password_caching=pick(
             "persistent_password_caching",

@@ -198,6 +198,7 @@ def _features(one: Effective, two: Effective) -> Iterable[Change]:
 _MORE: Mapping[str, Callable[[int], Any]] = {
     "length_seconds": int,
     "allow_extension": int,
+    "extension_limit_seconds": as_limit,
     "idle_seconds": as_limit,
     "heartbeat_timeout_seconds": as_limit,
 }

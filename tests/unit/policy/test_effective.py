@@ -31,6 +31,7 @@ MERGED = [
     ("session", "heartbeat_timeout_seconds", 60, 0, 0),
     ("session", "reminder_seconds", 0, 300, 300),
     ("session", "allow_extension", False, True, True),
+    ("session", "extension_limit_seconds", 86400, 0, 0),
     ("session", "persistent_password_caching", False, True, True),
     ("session", "upload_logs", False, True, True),
     ("session", "roaming", "disabled", "limit-to-subnet", "limit-to-subnet"),

@@ -490,6 +490,26 @@ def test_a_user_extends_own_sessions(tmp_path):
     run(work())
 
 
+def test_own_sessions_are_extended_up_to_the_limit(tmp_path):
+    async def work():
+        async with portal(tmp_path, extending(extension_limit_seconds=4000)) as subject:
+            records, browser = subject.services.store.web_sessions, subject.browser()
+            home = await browser.sign_in()
+            [mine] = await records.live("portal", "alice")
+            subject.clock.now += 1800
+            after = await extend(browser, home, f"web:{mine.id}")
+            assert "Your session was extended." in after.text
+            assert buttons(after) == []
+            [extended] = await records.live("portal")
+            assert extended.expires == mine.started + 4000
+            subject.clock.now += 1800
+            assert "was not extended" in (await extend(browser, after, f"web:{mine.id}")).text
+            [still] = await records.live("portal")
+            assert (still.expires, still.extended) == (extended.expires, extended.extended)
+
+    run(work())
+
+
 def test_without_the_option_there_is_nothing_to_extend(tmp_path):
     async def work():
         async with portal(tmp_path, extending()) as subject:

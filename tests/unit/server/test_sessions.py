@@ -233,6 +233,32 @@ def test_a_user_extends_a_session_where_a_role_allows_it(tmp_path):
     run(work())
 
 
+def test_users_extend_up_to_the_limit_and_administrators_beyond_it(tmp_path):
+    limited = role(allow_extension=True, extension_limit_seconds=1500, idle_seconds=0)
+
+    async def work():
+        async with subject(tmp_path, roles=[limited]) as it:
+            session = (await it.open()).session
+            it.clock.now += 400
+            extended = await it.sessions.extend(session.id, source="")
+            assert extended.expires == session.started + 1400
+            it.clock.now += 400
+            assert it.sessions.may_extend(extended)
+            extended = await it.sessions.extend(session.id, source="")
+            assert (extended.expires, extended.counted_from) == (
+                session.started + 1500,
+                session.started + 500,
+            )
+            it.clock.now += 400
+            assert not it.sessions.may_extend(extended)
+            assert (await it.sessions.extend(session.id, source="")).code == "not-extendable"
+            assert (await it.sessions.find(session.id)) == extended
+            extended = await it.sessions.extend(session.id, source="", actor="root")
+            assert extended.expires == it.clock.now + 1000
+
+    run(work())
+
+
 def test_what_an_extension_is_counted_by_follows_the_roles(tmp_path):
     """Shorter and longer, the length counts from the extension; resuming changes nothing about that."""
 

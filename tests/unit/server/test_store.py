@@ -508,13 +508,13 @@ def test_an_extended_session_ends_later_and_never_earlier(place):
             await store.sessions.end(ended.id, EndCause.LOGOUT, NOW, NOW)
 
             async def extend(number, now, until):
-                return await store.sessions.extend(number, now, until, noted)
+                return await store.sessions.extend(number, now, now - 1, until, noted)
 
             first = await extend(session.id, NOW + 60, NOW + 160)
-            assert first == replace(session, extended=NOW + 60, expires=NOW + 160)
-            assert first.counted_from == NOW + 60
+            assert first == replace(session, extended=NOW + 59, expires=NOW + 160)
+            assert first.counted_from == NOW + 59
             second = await extend(session.id, NOW + 70, NOW + 80)
-            assert second == replace(session, extended=NOW + 70, expires=NOW + 160)
+            assert second == replace(session, extended=NOW + 69, expires=NOW + 160)
             assert await extend(session.id, NOW + 160, NOW + 999) is None
             assert await extend(ended.id, NOW, NOW + 999) is None
             assert await extend(5, NOW, NOW + 999) is None
@@ -538,7 +538,7 @@ def test_a_decision_made_before_an_extension_does_not_undo_it(place):
             await store.users.add(user())
             session = await opened(store, expires=NOW + 100)
             decided = Grant(("Staff",), 2, NOW + 50, 0, counted_from=session.counted_from)
-            await store.sessions.extend(session.id, NOW + 40, NOW + 140, noted)
+            await store.sessions.extend(session.id, NOW + 40, NOW + 40, NOW + 140, noted)
             [later] = await store.sessions.update_many({session.id: decided})
             assert (later.roles, later.expires, later.extended) == (("Staff",), NOW + 90, NOW + 40)
 

@@ -85,13 +85,15 @@ def test_a_browser_session_is_extended(place):
             await shelf.add(web())
             extended = replace(web(), extended=NOW + 600, expires=NOW + 4200)
             assert (
-                await shelf.extend("w1", NOW + 600, NOW + 4200, noted) == extended == await shelf.find("w1")
+                await shelf.extend("w1", NOW + 600, NOW + 600, NOW + 4200, noted)
+                == extended
+                == await shelf.find("w1")
             )
-            assert (await shelf.extend("w1", NOW + 700, NOW + 800, noted)).expires == NOW + 4200
-            assert await shelf.extend("w1", NOW + 4200, NOW + 9999, noted) is None
+            assert (await shelf.extend("w1", NOW + 700, NOW + 700, NOW + 800, noted)).expires == NOW + 4200
+            assert await shelf.extend("w1", NOW + 4200, NOW + 4200, NOW + 9999, noted) is None
             await shelf.end("w1", "logout", NOW + 4000)
-            assert await shelf.extend("w1", NOW + 4000, NOW + 9999, noted) is None
-            assert await shelf.extend("w9", NOW, NOW + 9999, noted) is None
+            assert await shelf.extend("w1", NOW + 4000, NOW + 4000, NOW + 9999, noted) is None
+            assert await shelf.extend("w9", NOW, NOW, NOW + 9999, noted) is None
             assert [each.text for each in await store.audit.newest(9)] == ["5200", "5200"]
 
     run(work())

@@ -323,6 +323,25 @@ def test_nobody_shuts_out_the_own_account(tmp_path):
     run(work())
 
 
+def test_peers_get_all_records_of_users_and_so_take_the_right_to_write_users(tmp_path):
+    peer = {"name": "other", "url": "https://other.example:8443/", "token": "of-the-other-gateway", "ca": ""}
+    edits = [{"op": "insert", "path": "user_records/peers/other", "value": peer}]
+    often = [{"op": "set", "path": "user_records/interval_seconds", "value": 60}]
+
+    async def work():
+        async with web(tmp_path) as subject:
+            for name, rights, status in (("system", {}, 403), ("users", {"users": "write"}, 200)):
+                await subject.role(name, system="write", **rights)
+                mine = await subject.token("*", owner=name)
+                assert (await subject.post("/api/v1/config/apply", mine, {"edits": often})).status in (
+                    200,
+                    409,
+                )
+                assert (await subject.post("/api/v1/config/apply", mine, {"edits": edits})).status == status
+
+    run(work())
+
+
 def test_what_is_pushed_here_makes_no_administrators(tmp_path):
     async def work():
         async with web(tmp_path) as subject:

@@ -1,7 +1,9 @@
-"""Changes that reach administrators without naming them.
+"""Changes that reach further than the section they stand in.
 
 Who may write authentication decides about the servers that users are known by. Where a realm of administrators
 is known by the same, that decides who is an administrator: it takes the right to write administrators as well.
+Who names another gateway that users' records are exchanged with gives it all of them: that takes the right to
+write users.
 """
 
 from __future__ import annotations
@@ -15,12 +17,26 @@ from lockgate.server.config.tree.authentication import AdminRealm, CertificateCo
 
 _NONE: frozenset[str] = frozenset()
 _ADMINISTRATORS = frozenset({AREAS["admin_realms"]})
+_USERS = frozenset({"users"})
 
 
 def reached(
     old: Configuration, new: Configuration, changes: Iterable[Change], renamed: Mapping[str, str]
 ) -> frozenset[str]:
-    """The area of administrators, or none. renamed: auth servers whose users go to another name with the change."""
+    """Areas besides those of the sections. renamed: auth servers whose users go to another name with the change."""
+    changed = list(changes)
+    peers = _USERS if any(_names_peers(change) for change in changed) else _NONE
+    return peers | _reached_administrators(old, new, changed, renamed)
+
+
+def _names_peers(change: Change) -> bool:
+    first, *rest = change.path.split("/")
+    return first == "user_records" and (not rest or rest[0] == "peers") and change.kind != "moved"
+
+
+def _reached_administrators(
+    old: Configuration, new: Configuration, changes: Iterable[Change], renamed: Mapping[str, str]
+) -> frozenset[str]:
     realms = (*old.admin_realms, *new.admin_realms)
     servers = {realm.server for realm in realms} | {realm.directory for realm in realms if realm.directory}
     if servers & {*renamed, *renamed.values()}:

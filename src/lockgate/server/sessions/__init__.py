@@ -4,6 +4,7 @@
 `addresses`  which client addresses a profile gives; whether a client is where it was
 `cookie`   how a cookie is made and what of it is stored
 `endings`  why sessions were ended, and the support codes of it
+`extension`  how far one may be extended
 `proof`    what a session bound to a key asks for beside its cookie
 `readmission`  what a live session is worth now
 
@@ -12,6 +13,7 @@ edge as well (`server.gateway`).
 """
 
 from lockgate.server.sessions.cookie import session_number
+from lockgate.server.sessions.extension import counted_anew
 from lockgate.server.sessions.proof import Proof
 from lockgate.server.sessions.readmission import facts_of, grant_of
 from lockgate.server.sessions.service import NOT_EXTENDABLE, OVER, By, Opened, Sessions
@@ -23,6 +25,7 @@ __all__ = [
     "Opened",
     "Proof",
     "Sessions",
+    "counted_anew",
     "facts_of",
     "grant_of",
     "session_number",

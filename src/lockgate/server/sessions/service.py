@@ -23,6 +23,7 @@ from lockgate.server.sessions import proof as proofs
 from lockgate.server.sessions.addresses import pools_of
 from lockgate.server.sessions.cookie import new_cookie, new_session_id, stored_form
 from lockgate.server.sessions.endings import Endings
+from lockgate.server.sessions.extension import counted_anew
 from lockgate.server.sessions.proof import Proof
 from lockgate.server.sessions.readmission import Readmission, about_vpn, facts_of, readmit, roles_of
 from lockgate.server.store import Store
@@ -336,7 +337,7 @@ class Sessions:
             )
 
         if not isinstance(answer, Refused):
-            extended = await self._records.extend(session_id, now, answer, note)
+            extended = await self._records.extend(session_id, now, *answer, note)
             if extended is not None:
                 self._audit.log(note(extended))
                 return extended
@@ -344,15 +345,17 @@ class Sessions:
         await self._audit.write(note(session, answer))
         return answer
 
-    def _extension(self, session: Session, now: float, *, by_user: bool) -> float | Refused:
-        """When a session that is extended at that moment would end."""
+    def _extension(self, session: Session, now: float, *, by_user: bool) -> tuple[float, float] | Refused:
+        """What the length of a session that is extended at that moment is counted from, and its end."""
         if self._judge(session) is not None:
             return OVER
         roles, _ = roles_of(self._in_force, session, facts_of(session), now, explain=False)
         rights = self._in_force.rights(roles).effective
-        if not roles or not rights.vpn or (by_user and not rights.session.allow_extension):
+        if not roles or not rights.vpn:
             return NOT_EXTENDABLE
-        return now + rights.session.length_seconds
+        options = rights.session
+        anew = counted_anew(options, session.started, session.counted_from, now, by_user=by_user)
+        return NOT_EXTENDABLE if anew is None else (anew, anew + options.length_seconds)
 
     async def note_replay(self, refusal: Refusal, client: ClientFacts) -> None:
         """Raises the alarm: two parties follow one session, and one of them is not its user."""

@@ -212,8 +212,10 @@ class Sessions(Protocol):
     async def touch(self, seen: Mapping[int, float]) -> None:
         """Moves `last_seen` forward, never back."""
 
-    async def extend(self, session: int, now: float, until: float, note: Note) -> Session | None:
-        """Counts the length of a session from now on: it ends at `until`, or later if it did before. None
+    async def extend(
+        self, session: int, now: float, since: float, until: float, note: Note
+    ) -> Session | None:
+        """Counts the length of a session from `since` on: it ends at `until`, or later if it did before. None
         when there is no such session, it has ended or its length is used up."""
 
     async def update_many(self, grants: Mapping[int, Grant], note: Note | None = None) -> list[Session]:
@@ -282,7 +284,12 @@ class WebSessions(Protocol):
         """False when it has ended."""
 
     async def extend(
-        self, web_session: str, now: float, until: float, note: Callable[[WebSessionRecord], AuditEntry]
+        self,
+        web_session: str,
+        now: float,
+        since: float,
+        until: float,
+        note: Callable[[WebSessionRecord], AuditEntry],
     ) -> WebSessionRecord | None:
         """As `Sessions.extend`."""
 

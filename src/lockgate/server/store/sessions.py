@@ -87,7 +87,7 @@ _EXTEND = (
     update(sessions)
     .where(sessions.c.id == bindparam("number"), _LIVE, sessions.c.expires > bindparam("now"))
     .values(
-        extended=bindparam("now"),
+        extended=bindparam("since"),
         expires=case((sessions.c.expires < bindparam("until"), bindparam("until")), else_=sessions.c.expires),
     )
     .returning(*sessions.c)
@@ -210,9 +210,13 @@ class SqlSessions:
 
         return await self._database.write(work) if wanted else []
 
-    async def extend(self, session: int, now: float, until: float, note: Note) -> Session | None:
+    async def extend(
+        self, session: int, now: float, since: float, until: float, note: Note
+    ) -> Session | None:
         def work(connection: Connection) -> Session | None:
-            row = connection.execute(_EXTEND, {"number": session, "now": now, "until": until}).first()
+            row = connection.execute(
+                _EXTEND, {"number": session, "now": now, "since": since, "until": until}
+            ).first()
             if row is None:
                 return None
             extended = _session(row)

@@ -35,7 +35,7 @@ _EXTEND = (
     update(web_sessions)
     .where(web_sessions.c.id == bindparam("which"), _LIVE, web_sessions.c.expires > bindparam("now"))
     .values(
-        extended=bindparam("now"),
+        extended=bindparam("since"),
         expires=case(
             (web_sessions.c.expires < bindparam("until"), bindparam("until")), else_=web_sessions.c.expires
         ),
@@ -119,10 +119,17 @@ class SqlWebSessions:
         return await self._database.change(statement) == 1
 
     async def extend(
-        self, web_session: str, now: float, until: float, note: Callable[[WebSessionRecord], AuditEntry]
+        self,
+        web_session: str,
+        now: float,
+        since: float,
+        until: float,
+        note: Callable[[WebSessionRecord], AuditEntry],
     ) -> WebSessionRecord | None:
         def work(connection: Connection) -> WebSessionRecord | None:
-            row = connection.execute(_EXTEND, {"which": web_session, "now": now, "until": until}).first()
+            row = connection.execute(
+                _EXTEND, {"which": web_session, "now": now, "since": since, "until": until}
+            ).first()
             if row is None:
                 return None
             extended = _record(row)

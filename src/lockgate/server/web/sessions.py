@@ -34,7 +34,7 @@ from lockgate.model.text import printable
 from lockgate.protocol.secret import Secret
 from lockgate.server.audit import Audit
 from lockgate.server.in_force import InForce, admit
-from lockgate.server.sessions import NOT_EXTENDABLE, OVER
+from lockgate.server.sessions import NOT_EXTENDABLE, OVER, counted_anew
 from lockgate.server.store.records import AuditEntry, WebAudience, WebSessionRecord
 from lockgate.server.web.cookies import cookie_values
 from lockgate.server.web.peer import Peer
@@ -214,19 +214,25 @@ class WebSessions:
                 revision=revision,
             )
 
-        if not roles or not (actor or options.allow_extension):
+        anew = counted_anew(options, record.started, record.counted_from, now, by_user=not actor)
+        if not roles or anew is None:
             refused = NOT_EXTENDABLE
         elif now >= record.counted_from + options.length_seconds:
             refused = OVER  # by a length that the policy has got since it began
         else:
-            until = now + options.length_seconds
-            extended = await self._store.web_sessions.extend(session, now, until, note)
+            until = anew + options.length_seconds
+            extended = await self._store.web_sessions.extend(session, now, anew, until, note)
             if extended is not None:
                 self._audit.log(note(extended))
                 return extended
             refused = OVER
         await self._audit.write(note(record, refused))
         return refused
+
+    def may_extend(self, record: WebSessionRecord, roles: tuple[str, ...]) -> bool:
+        """Whether its user, who has these roles now, may extend a portal session."""
+        options, now = self._in_force.rights(roles).effective.session, self._clock()
+        return counted_anew(options, record.started, record.counted_from, now, by_user=True) is not None
 
     def roles_of(self, record: WebSessionRecord) -> tuple[str, ...]:
         """The roles that the user of a session has now, from where and with what it was begun."""

@@ -86,6 +86,13 @@ class SessionOptions(Section):
     allow_extension: bool = switch(
         False, "Allow users to extend their sessions: in the portal, each time by the maximum session length."
     )
+    extension_limit_seconds: int = number(
+        3 * DAY,
+        "Extension limit: longest time from the sign-in to the end of a session that its user extends; 0 is no limit.",
+        0,
+        365 * DAY,
+        "seconds",
+    )
     persistent_password_caching: bool = switch(False, "Clients may keep the password across sessions.")
     upload_logs: bool = switch(False, "Enable Upload Logs: the user may send client logs to this gateway.")
     roaming: Literal["enabled", "limit-to-subnet", "disabled"] = choice(

@@ -63,6 +63,7 @@ _NAMES = {
     "heartbeat_timeout_seconds": "Heartbeat time-out",
     "length_seconds": "Max. session length",
     "allow_extension": "Allow users to extend their sessions",
+    "extension_limit_seconds": "Extension limit",
     "hostname": "Host name",
     "keep_megabytes": "Keep at most",
     "keep_total_megabytes": "Room for all uploads",

@@ -108,7 +108,7 @@ class HomePages:
             source=client_of(request).source,
             started=record.started,
             expires=record.expires,
-            extend_own=f"web:{record.id}" if self._may_extend(live.roles) else "",
+            extend_own=f"web:{record.id}" if self._web.may_extend(record, live.roles) else "",
             ends_soon=self._ends_soon(live.roles, record.expires),
             others_end_soon=any(row.ends_soon and row.end for row in rows),
             others_extend=any(row.extend and row.end for row in rows),
@@ -262,11 +262,9 @@ class HomePages:
         for browser in browsers:
             own = browser.id == record.id
             roles = live.roles if own else self._web.roles_of(browser)
-            rows.append((browser_row(browser, own=own, extend=self._may_extend(roles)), browser.roles))
+            may_extend = self._web.may_extend(browser, roles)
+            rows.append((browser_row(browser, own=own, extend=may_extend), browser.roles))
         return [replace(row, ends_soon=self._ends_soon(roles, row.expires)) for row, roles in rows]
-
-    def _may_extend(self, roles: tuple[str, ...]) -> bool:
-        return self._in_force.rights(roles).effective.session.allow_extension
 
     def _ends_soon(self, roles: tuple[str, ...], expires: float) -> bool:
         before = self._in_force.rights(roles).effective.session.reminder_seconds
