@@ -19,6 +19,8 @@ from tests.lab.transfer import download
 
 DAY = 86400
 FAKETIME = "*/faketime/libfaketimeMT.so.1"
+ITS_SLEEP = Path(__file__).parents[2] / "lab" / "faketime"
+"""What Python needs under it."""
 
 NewUser = Callable[[Gateway], str]
 
@@ -222,6 +224,7 @@ class JumpingClock(OwnClient):
             "FAKETIME_TIMESTAMP_FILE": str(self._stamp),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "PYTHONPATH": str(ITS_SLEEP),
         }
 
     def jump(self, seconds: int) -> None:

@@ -25,9 +25,7 @@ class Console:
 
     def open(self, **options: object) -> Page:
         """A browser without a session."""
-        page = self.pages.open(viewport={"width": 1280, "height": 900}, **options)
-        page.set_default_timeout(15_000)
-        return page
+        return self.pages.open(viewport={"width": 1280, "height": 900}, **options)
 
     def signed_in(self, user: str = "admin", password: str = "", **options: object) -> Page:
         page = self.open(**options)

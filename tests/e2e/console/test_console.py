@@ -203,7 +203,7 @@ def test_sessions_are_shown_explained_and_ended(console: Console, connect: Conne
     row.get_by_role("link", name="walter").click()
     page.get_by_role("link", name="Policy tracing").click()
     page.get_by_label("Wants to reach").fill("10.77.0.10")
-    page.get_by_label("Port").fill("443")
+    page.get_by_label("Port", exact=True).fill("443")
     page.get_by_role("button", name="Explain").click()
     expect(page.locator("#verdict")).to_contain_text("Allowed")
     assert violations(page) == []
