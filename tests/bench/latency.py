@@ -69,9 +69,12 @@ class Watch:
 def watch(client: Host) -> Iterator[Watch]:
     # -D prints the time of day in front of every answer. No -w: with it the first refusal of a router ends ping.
     count = round(_LONGEST / INTERVAL)
-    ping = client.start(["ping", "-n", "-D", "-i", f"{INTERVAL:g}", "-c", str(count), INTRANET4], "ping")
+    # Line by line: else its first line comes with the first answer of a router, and those are rationed.
+    ping = client.start(
+        ["stdbuf", "-oL", "ping", "-n", "-D", "-i", f"{INTERVAL:g}", "-c", str(count), INTRANET4], "ping"
+    )
     try:
-        wait_for(lambda: "PING" in ping.log(), "ping runs", every=0.01)
+        wait_for(lambda: "PING" in ping.log(), "ping runs", every=0.01, explain=lambda: ping.tail(5))
         yield Watch(ping)
     finally:
         ping.stop()
