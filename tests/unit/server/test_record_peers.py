@@ -4,40 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import ipaddress
 import json
-import ssl
-import threading
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from lockgate.model.problem import ProblemError
-from lockgate.server import pki
 from lockgate.server.config.tree.system import RecordPeer
 from lockgate.server.record_peers import PAGE, PATH, PATIENCE, RecordPeers
 from lockgate.server.store.interface import LOCAL_SERVER, PeerRecord
 from lockgate.server.vault import open_vault
-from tests.unit.server.config.test_push import _now
 from tests.unit.server.control_subject import tree
 from tests.unit.server.support import Clock, new_store, place_of, run
 from tests.unit.server.test_store_user_records import DARK, LIGHT, edit, synchronise
+from tests.unit.server.tls_server import TlsServer
 
 TOKEN = "lgt_canary-of-a-peer"
 ORIGIN = "e" * 32
 
 
-class Other:
+class Other(TlsServer):
     """Another gateway, or what says it is one: `get` and `post` give the answers."""
 
     def __init__(self, folder):
         self.get = lambda _: self.page()
         self.post = lambda _: {"taken": 0, "refused": {}}
         self.asked, self.sent, self.tokens = [], [], set()
-        material = pki.create("127.0.0.1", [ipaddress.ip_address("127.0.0.1")], _now())
-        (folder / "chain.pem").write_bytes(material.chain)
-        (folder / "key.pem").write_bytes(material.key.reveal())
-        self.ca = material.ca.decode()
         other = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -62,28 +54,12 @@ class Other:
             def log_message(self, *_):
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.handle_error = lambda *_: None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
-        self._server.socket = context.wrap_socket(
-            self._server.socket, server_side=True, do_handshake_on_connect=False
-        )
-        self.url = f"https://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(folder, Handler)
+        self.url = f"https://127.0.0.1:{self.port}"
 
     @staticmethod
     def page(changes=(), following=0, names=("Staff",), origin=ORIGIN):
         return {"origin": origin, "names": list(names), "changes": list(changes), "following": following}
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @contextlib.asynccontextmanager

@@ -21,9 +21,8 @@ from lockgate.server.config.tree.connections import ClientConnection, ComponentS
 from lockgate.server.config.tree.system import Cluster, Gateway
 from lockgate.server.config.tree.users import AccessControl, Role
 from lockgate.server.config.values import parse_network
+from lockgate.server.store.records import ADMIN_SERVER, LOCAL_SERVER
 
-LOCAL_SERVER = "System Local"
-ADMIN_SERVER = "Administrators"
 REALM = "Users"
 ADMIN_REALM = "Admin Users"
 ROLE = "Users"

@@ -2,17 +2,13 @@
 
 import contextlib
 import http.server
-import ipaddress
 import json
-import ssl
 import threading
-import time
 
 import pytest
 
 from lockgate.model.problem import ProblemError
 from lockgate.protocol.secret import Secret
-from lockgate.server import pki
 from lockgate.server.audit import Audit
 from lockgate.server.config import edits, push, transfer
 from lockgate.server.config.revision import first_revision
@@ -21,19 +17,16 @@ from lockgate.server.datadir import DataDirectory
 from lockgate.server.vault import open_vault
 from tests.unit.server.config.support import TOKEN, default_tree, plain
 from tests.unit.server.support import new_store, run
+from tests.unit.server.tls_server import TlsServer
 
 ACCEPTED = (200, {"draft": None, "revision": {"number": 7, "warnings": []}})
 
 
-class Receiver:
+class Receiver(TlsServer):
     """Another server's administrators' listener: answers every request the same, keeps what it got."""
 
     def __init__(self, folder, answer):
         self.requests, self.touched = [], threading.Event()
-        material = pki.create("127.0.0.1", [ipaddress.ip_address("127.0.0.1")], _now())
-        (folder / "chain.pem").write_bytes(material.chain)
-        (folder / "key.pem").write_bytes(material.key.reveal())
-        self.ca = material.ca.decode()
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -49,30 +42,7 @@ class Receiver:
             def log_message(self, *_):
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.handle_error = lambda *_: None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
-        self._server.socket = context.wrap_socket(
-            self._server.socket, server_side=True, do_handshake_on_connect=False
-        )
-        self.port = self._server.server_address[1]
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-def _now():
-    import datetime as dt
-
-    return dt.datetime.fromtimestamp(time.time(), dt.UTC)
+        super().__init__(folder, Handler)
 
 
 @contextlib.asynccontextmanager
