@@ -19,7 +19,7 @@ from lockgate.server.config.service import SEED_DIGEST
 from lockgate.server.sessions import service as sessions_service
 from lockgate.server.store.interface import ADMIN_SERVER, LOCAL_SERVER
 from lockgate.server.web import tokens
-from lockgate.server.web.local import call_app
+from tests.unit.server.asgi import call_app
 from tests.unit.server.support import facts, run
 from tests.unit.server.web_subject import ADMIN_REALM, AGENT, FULL, NOBODY, SOURCE, Subject, web
 

@@ -60,44 +60,14 @@ def call(
     alone: whether a stopped gateway is asked too; what a server alone can do need not open its store.
     Raises ProblemError for every answer above 399, with the problem that REST told.
     """
-    request = {
-        "op": "api",
-        "method": method,
-        "path": path,
-        "query": _query(query),
-        "actor": actor or caller(),
-        "headers": dict(headers or {}),
-        **_body(body),
-    }
+    request = request_of(method, path, query, body, actor or caller(), headers)
     try:
         found = control_client.call(directory, request, timeout=PATIENCE)
     except ProblemError as error:
         if error.problem.code != "server-not-running" or not alone:
             raise
         found = asyncio.run(_alone(directory, request))
-    return _answer(found)
-
-
-async def call_app(
-    app: ASGIApp,
-    method: str,
-    path: str,
-    *,
-    query: Query | None = None,
-    body: Any = None,
-    actor: str = "local",
-    headers: Mapping[str, str] | None = None,
-) -> Answer:
-    """The same inside a process that has the application (the console, tests)."""
-    request = {
-        "method": method,
-        "path": path,
-        "query": _query(query),
-        "actor": actor,
-        "headers": dict(headers or {}),
-        **_body(body),
-    }
-    return _answer(await _ask(app, request))
+    return answer_of(found)
 
 
 def api_operation(app: ASGIApp) -> Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]:
@@ -146,7 +116,23 @@ async def _ask(app: ASGIApp, request: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _answer(found: Mapping[str, Any]) -> Answer:
+def request_of(
+    method: str, path: str, query: Query | None, body: Any, actor: str, headers: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """What the operation "api" takes; the arguments as those of `call`."""
+    return {
+        "op": "api",
+        "method": method,
+        "path": path,
+        "query": _query(query),
+        "actor": actor,
+        "headers": dict(headers or {}),
+        **_body(body),
+    }
+
+
+def answer_of(found: Mapping[str, Any]) -> Answer:
+    """What the operation "api" gave. Raises ProblemError for every answer above 399."""
     status, kind = int(found.get("status", 500)), str(found.get("content_type", ""))
     body = found["text"] if "text" in found else found.get("body")
     if status < 400:
