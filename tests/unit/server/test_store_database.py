@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -467,10 +468,11 @@ def test_a_transaction_that_fails_at_its_very_end_is_undone_and_the_store_goes_o
 
 def test_a_database_that_cannot_be_reached_is_not_asked_once_for_everybody_who_waits(place, monkeypatch):
     """Each try may take seconds: an address that swallows packets."""
-    tries = []
+    tries, everybody_has_asked = [], threading.Event()
 
     def refuse():
         tries.append(1)
+        assert everybody_has_asked.wait(30)
         raise DatabaseError("connect", None, OSError("no route"))
 
     async def work():
@@ -478,7 +480,10 @@ def test_a_database_that_cannot_be_reached_is_not_asked_once_for_everybody_who_w
             lane = store.database._main
             await store.database._run(lane, lane.disconnect)
             monkeypatch.setattr(lane, "_engine", SimpleNamespace(connect=refuse))
-            results = await asyncio.gather(*(store.users.count() for _ in range(20)), return_exceptions=True)
+            asking = [asyncio.create_task(store.users.count()) for _ in range(20)]
+            await asyncio.sleep(0)  # each of them as far as it comes by itself
+            everybody_has_asked.set()
+            results = await asyncio.gather(*asking, return_exceptions=True)
             assert [each.problem.code for each in results] == ["database-failed"] * 20
             assert len(tries) == 1
             monkeypatch.undo()
