@@ -84,6 +84,7 @@ def enter_console(page: Page, user: str, password: str) -> None:
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("heading", level=1, name="Overview").wait_for()
+    page.wait_for_load_state()  # the heading is there before the page's scripts hear any key
 
 
 def violations(page: Page, part: str = "html") -> list[str]:

@@ -247,8 +247,9 @@ def test_the_question_at_a_terminal(
 ) -> None:
     issued = authority.issue(GATEWAY_NAME)
     server = serve(issued)
-    # `script` gives the command a terminal; what is typed ahead waits for its question.
-    line = f"{LOCKGATE} connect {URL} --user alice"
+    # `script` gives the command a terminal; what is typed ahead waits for its question. With `exec`, because a shell
+    # that stays between them may end from the Ctrl-C as well, and its status is not the command's.
+    line = f"exec {LOCKGATE} connect {URL} --user alice"
     terminal = lab.client.start(
         ["script", "--quiet", "--return", "--flush", "--command", line, "/dev/null"],
         f"terminal-{answer}",
