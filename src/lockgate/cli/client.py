@@ -104,6 +104,24 @@ def wake(run_dir: str, as_json: bool) -> None:
     _tell(run_dir, "wake", as_json, "the connections come back")
 
 
+@click.command(cls=Command, epilog=examples("lockgate client annotate 'here the call broke off'"))
+@click.argument("text", metavar="TEXT")
+@run_dir_option
+@json_option
+def annotate(text: str, run_dir: str, as_json: bool) -> None:
+    """Write TEXT into debuglog.log, to find the place again later."""
+    _tell(run_dir, "annotate", as_json, "written", text=text)
+
+
+@click.command(name="log-level", cls=Command, epilog=examples("lockgate client log-level 5"))
+@click.argument("level", type=click.Choice(["3", "5"]))
+@run_dir_option
+@json_option
+def log_level(level: str, run_dir: str, as_json: bool) -> None:
+    """Make debuglog.log normal (3) or detailed (5), until the service ends. As root."""
+    _tell(run_dir, "log-level", as_json, f"the debug log has level {level} now", level=int(level))
+
+
 @click.command(cls=Command, epilog=examples("lockgate client stop", "lockgate client stop --keep"))
 @click.option(
     "--keep", is_flag=True, help="Leave the tunnels up; the service finds them when it starts again."

@@ -102,6 +102,8 @@ CLIENT = LazyGroup(
         "reset": Lazy("lockgate.cli.client:reset", "Undo everything a killed client left behind."),
         "sleep": Lazy("lockgate.cli.client:sleep", "Tell the service that the machine will be suspended."),
         "wake": Lazy("lockgate.cli.client:wake", "Tell the service that the machine has woken up."),
+        "annotate": Lazy("lockgate.cli.client:annotate", "Write a remark into the debug log."),
+        "log-level": Lazy("lockgate.cli.client:log_level", "Make the debug log normal or detailed."),
         "stop": Lazy("lockgate.cli.client:stop", "End the service."),
     },
     help="Run the service that owns this machine's connections.",

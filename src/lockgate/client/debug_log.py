@@ -73,9 +73,14 @@ def configure(directory: Path, level: int = 3) -> None:
     )
 
 
-def annotate(text: str) -> None:
-    """Writes a remark of a person, to find the place again; at every level."""
-    structlog.get_logger("annotation").error("annotation", text=printable(text, NOTE_LIMIT))
+def set_level(level: int) -> None:
+    """From now on lines of this level are written, a key of LEVELS. After `configure`."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]))
+
+
+def annotate(text: str, uid: int) -> None:
+    """Writes a remark of the person with this account, to find the place again; at every level."""
+    structlog.get_logger("annotation").error("annotation", text=printable(text, NOTE_LIMIT), uid=uid)
 
 
 def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

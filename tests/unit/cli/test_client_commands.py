@@ -37,6 +37,8 @@ ONCE = [
     (("resume",), "resume", {}, {"connection": "c1"}, "resumed"),
     (("client", "sleep"), "sleep", {}, {}, "the connections are prepared"),
     (("client", "wake"), "wake", {}, {}, "the connections come back"),
+    (("client", "annotate", "here"), "annotate", {"text": "here"}, {}, "written"),
+    (("client", "log-level", "5"), "log-level", {"level": 5}, {}, "the debug log has level 5 now"),
     (("client", "stop"), "stop", {"keep": False}, {}, "the service and its connections end"),
     (("client", "stop", "--keep"), "stop", {"keep": True}, {}, "the service ends, its tunnels stay"),
 ]

@@ -111,8 +111,9 @@ def test_what_contains_itself_ends_somewhere(tmp_path):
 
 def test_a_remark_is_found_again_at_every_level(tmp_path):
     configure(tmp_path, 3)
-    annotate("here\nit happens" + "x" * 5000)
+    annotate("here\nit happens" + "x" * 5000, 1000)
     [line] = lines(tmp_path)
+    assert line["uid"] == 1000
     assert line["event"] == "annotation"
     assert line["text"].startswith(r"here\x0ait happens")
     assert len(line["text"]) == debug_log.NOTE_LIMIT

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from lockgate import __version__
-from lockgate.client import machine
+from lockgate.client import debug_log, machine
 from lockgate.client.event_log import EventLog
 from lockgate.client.machine import Progress
 from lockgate.client.service import report
@@ -83,6 +83,8 @@ class ClientService:
             "suspend": self._suspend,
             "resume": self._resume,
             "watch": self._watch,
+            "annotate": self._annotate,
+            "log-level": self._log_level,
             "sleep": self._sleep,
             "wake": self._wake,
             "stop": self._stop_service,
@@ -315,6 +317,24 @@ class ClientService:
 
     async def _watch(self, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:
         caller.watches = True
+        return {}
+
+    async def _annotate(self, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A remark into the debug log. Everybody's who may connect: it helps whoever reads the log later."""
+        text = request.get("text")
+        if not isinstance(text, str) or not text.strip():
+            raise ProblemError(Problem("bad-request", "The remark is empty.", "Give a text to write down."))
+        debug_log.annotate(text, caller.uid)
+        return {}
+
+    async def _log_level(self, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:
+        _only_root(caller)
+        level = request.get("level")
+        if not isinstance(level, int) or level not in debug_log.LEVELS:
+            known = " and ".join(map(str, debug_log.LEVELS))
+            raise ProblemError(Problem("bad-request", "There is no such level.", f"The levels are {known}."))
+        debug_log.set_level(level)
+        log.info("log-level", level=level, uid=caller.uid)
         return {}
 
     async def _sleep(self, caller: Caller, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import structlog
 
-from lockgate.client import machine
+from lockgate.client import debug_log, machine
 from lockgate.client.service.api import Caller
 from lockgate.client.service.connection import Connection
 from lockgate.client.service.network import _to_its_end
@@ -55,9 +58,28 @@ def test_another_user_s_connection_is_not_there(operation: str, fields: dict[str
     assert world.refusal(BOB, operation, **fields).code == "no-such-connection"
 
 
-@pytest.mark.parametrize("operation", ["sleep", "wake", "stop"])
+@pytest.mark.parametrize("operation", ["sleep", "wake", "stop", "log-level"])
 def test_the_machine_is_root_s(operation: str) -> None:
     assert World().refusal(BOB, operation).code == "not-allowed"
+
+
+def test_remarks_and_the_level_of_the_debug_log(tmp_path: Path) -> None:
+    debug_log.configure(tmp_path, 3)
+    try:
+        world, log = World(), structlog.get_logger("test")
+        assert world.ask(BOB, "annotate", text="here") == {}
+        log.debug("not yet")
+        assert world.ask(0, "log-level", level=5) == {}
+        log.debug("now")
+        for wrong in ({}, {"text": " "}, {"text": 5}):
+            assert world.refusal(BOB, "annotate", **wrong).code == "bad-request"
+        for wrong in ({}, {"level": 4}, {"level": "5"}, {"level": [5]}):
+            assert world.refusal(0, "log-level", **wrong).code == "bad-request"
+        written = [json.loads(line) for line in (tmp_path / debug_log.FILE_NAME).read_text().splitlines()]
+        assert [line["event"] for line in written] == ["annotation", "log-level", "now"]
+        assert (written[0]["text"], written[0]["uid"]) == ("here", BOB)
+    finally:
+        structlog.reset_defaults()
 
 
 def test_who_has_the_tunnel_is_not_told_to_others() -> None:
