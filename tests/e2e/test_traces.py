@@ -101,6 +101,10 @@ def test_a_sign_in_from_the_first_frame_to_its_tunnel(
     for span in spans:
         assert top.begin <= span.begin <= span.end
         assert span.service["service.name"] == "lockgate"
+    # Whoever sent this runs under a filter of system calls, without privileges to be had.
+    status = gateway.host.run(["cat", f"/proc/{gateway.pid('control')}/status"]).stdout
+    assert "\nNoNewPrivs:\t1\n" in status
+    assert "\nSeccomp:\t2\n" in status
     # The log of the gateway leads to the trace.
     assert gateway.wait_event("sign-in", user=client.user)["trace_id"] == top.trace
 

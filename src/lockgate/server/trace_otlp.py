@@ -109,6 +109,10 @@ class _Sender(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
             return self._export(spans)
+        except Exception:
+            self._tally.count(not_sent=len(spans))
+            log.exception("internal-error", spans=len(spans))
+            return SpanExportResult.FAILURE
         finally:
             self.on_done(len(spans))
 
