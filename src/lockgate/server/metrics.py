@@ -123,6 +123,7 @@ class _Figures(Collector):
         for cause, found in sorted((gateway.enforcement.histograms if gateway is not None else {}).items()):
             enforced.add_metric([cause], found.cumulative(), sum_value=found.total)
         yield enforced
+        yield from self._traces()
         yield from self._processes()
 
     def _records(self) -> Iterator[Metric]:
@@ -143,6 +144,27 @@ class _Figures(Collector):
                 success.add_metric([name], succeeded)
         yield waiting
         yield success
+
+    def _traces(self) -> Iterator[Metric]:
+        traces = self._services.traces
+        if traces is None:
+            return
+        tally = traces.tally
+        yield CounterMetricFamily(
+            "lockgate_trace_spans_exported", "Spans that a collector has taken.", value=tally.exported
+        )
+        lost = CounterMetricFamily(
+            "lockgate_trace_spans_lost", "Spans that no collector has got.", labels=["reason"]
+        )
+        for reason, count in sorted(tally.lost.items()):
+            lost.add_metric([reason], count)
+        yield lost
+        if traces.is_on and tally.is_reached is not None:
+            yield GaugeMetricFamily(
+                "lockgate_trace_collector_up",
+                "Whether the last try to send traces reached the collector.",
+                value=int(tally.is_reached),
+            )
 
     def _traffic(self) -> Iterator[Metric]:
         sampling = self._services.sampling

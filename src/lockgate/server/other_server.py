@@ -1,4 +1,5 @@
-"""One request to the REST interface of another server: its certificate is verified before a byte of ours is sent."""
+"""One request to another server, mostly to its REST interface: its certificate is verified before a byte of ours
+is sent."""
 
 from __future__ import annotations
 
@@ -8,11 +9,13 @@ import re
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from lockgate.model.text import printable
 from lockgate.protocol.secret import Secret
+from lockgate.server import tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,19 @@ class Patience:
     most: int
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a request goes. tls: off only for what listens on this machine. ca: PEM; empty is the system's store."""
+
+    host: str
+    port: int
+    tls: bool = True
+    ca: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
 def ask(
     target: Destination, method: str, path: str, patience: Patience, body: bytes | None = None
 ) -> tuple[int, bytes]:
@@ -52,23 +68,51 @@ def ask(
     if not re.fullmatch(r"[!-~]+", token):
         # The library's own error would quote it.
         raise NoAnswerError("its token is none", "Enter the token again, without spaces and line ends.")
-    connection = http.client.HTTPSConnection(host, port, timeout=patience.each, context=_context(target))
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "Authorization": f"Bearer {token}",
+    }
+    where = path.partition("?")[0]
+    about: tracing.Attributes = {
+        "http.request.method": method,
+        "url.template": where,
+        "server.address": host,
+        "server.port": port,
+    }
+    with tracing.part(f"{method} {where}", about, kind="client") as trace:
+        if trace.is_recorded:
+            headers["traceparent"] = trace.traceparent
+        status, content = exchange(Server(host, port, ca=target.ca), method, path, headers, patience, body)
+        trace.note({"http.response.status_code": status})
+        if status >= 400:
+            trace.fail(str(status))
+        return status, content
+
+
+def exchange(
+    server: Server,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    patience: Patience,
+    body: bytes | None = None,
+) -> tuple[int, bytes]:
+    """`ask` with headers and body of any kind."""
+    connection = (
+        http.client.HTTPSConnection(
+            server.host, server.port, timeout=patience.each, context=_context(server.ca)
+        )
+        if server.tls
+        else http.client.HTTPConnection(server.host, server.port, timeout=patience.each)
+    )
     # A server that answers byte by byte keeps every single time-out.
     limit = threading.Timer(patience.whole, _cut, [connection])
     limit.daemon = True
     limit.start()
     try:
         # A redirect is an answer like any other: nothing is sent to where it points.
-        connection.request(
-            method,
-            path,
-            body,
-            {
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                "Authorization": f"Bearer {token}",
-            },
-        )
+        connection.request(method, path, body, dict(headers))
         with connection.getresponse() as answer:
             return answer.status, answer.read(patience.most + 1)
     except ssl.SSLCertVerificationError as error:
@@ -98,15 +142,15 @@ def _address(target: Destination) -> tuple[str, int]:
     return host, port
 
 
-def _cut(connection: http.client.HTTPSConnection) -> None:
+def _cut(connection: http.client.HTTPConnection) -> None:
     with contextlib.suppress(OSError, ValueError):
         if connection.sock is not None:
             connection.sock.shutdown(socket.SHUT_RDWR)
 
 
-def _context(target: Destination) -> ssl.SSLContext:
+def _context(ca: str) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cadata=target.ca or None)
+        context = ssl.create_default_context(cadata=ca or None)
     except (ssl.SSLError, ValueError):
         raise NoAnswerError("its CA is no certificate", "Give one certificate in PEM.") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -10,6 +10,7 @@ from typing import Self
 
 from lockgate.model.facts import SignInFacts
 from lockgate.model.policy import Realm
+from lockgate.server import tracing
 from lockgate.server.audit import Audit
 from lockgate.server.auth.certificates import Authorities
 from lockgate.server.auth.service import SignIns
@@ -31,11 +32,13 @@ from lockgate.server.sampling import PERIOD, Sampling
 from lockgate.server.sessions import Sessions
 from lockgate.server.store.interface import Store
 from lockgate.server.syslog import AuditFeed, Syslog
+from lockgate.server.trace_export import TraceExport
 from lockgate.server.vault import Vault, open_vault
 from lockgate.server.web.services import Services
 from lockgate.server.web.sessions import WebSessions
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+LAST_SPANS = 2.0  # seconds that the end of the process waits for a collector
 KEEP_ENDED_WEB = 30 * DAY  # seconds that an ended web session is remembered
 
 
@@ -84,6 +87,7 @@ class Parts:
         self.web_sessions = WebSessions(store, in_force, audit, clock, end_tunnel=self.gateway.end)
         self.sampling = Sampling(store, self.gateway, directory, clock)
         self.record_peers = RecordPeers(store.user_records, lambda: config.tree, vault, clock)
+        self.traces = TraceExport(vault)
         self.syslog = Syslog()
         self.syslog.configure(config.tree.log.syslog, config.tree.cluster.node_name)
         self.services = Services(
@@ -103,6 +107,7 @@ class Parts:
             sign_ins=self.sign_ins,
             gateway=self.gateway,
             sampling=self.sampling,
+            traces=self.traces,
             launch_handles=launches,
             user_changed=self.user_changed,
             clock=clock,
@@ -124,7 +129,9 @@ class Parts:
         vault, audit = open_vault(directory), Audit(store.audit, clock)
         config = ConfigService(store, vault, audit, clock)
         await config.load()
-        return cls(directory, store, vault, audit, config, start_tree, started, clock)
+        parts = cls(directory, store, vault, audit, config, start_tree, started, clock)
+        await parts.traces.configure(config.tree)
+        return parts
 
     async def _names_changed(self, resolved: Mapping[str, tuple[IPv4Address | IPv6Address, ...]]) -> None:
         since = self.services.clock()
@@ -133,13 +140,17 @@ class Parts:
 
     async def _follow(self, _: Configuration, revision: Revision) -> None:
         """Another revision counts from now on."""
-        await self.in_force.adopt(revision.tree, revision.number)
+        with tracing.part("compile"):
+            await self.in_force.adopt(revision.tree, revision.number)
         tree = self.in_force.tree
         configure_logs(tree.log.level)
         self.syslog.configure(tree.log.syslog, tree.cluster.node_name)
         self.sign_ins.follow()
         self.names.want(self.in_force.policy.names)
-        await self.gateway.follow.catch_up(POLICY, revision.time)
+        with tracing.part("follow"):
+            await self.gateway.follow.catch_up(POLICY, revision.time)
+        # Last, as what is still to be traced of a commit that changes it is lost.
+        await self.traces.configure(tree)
 
     async def user_changed(self, server: str, user: str) -> list[int]:
         """An account was changed in the store: its sessions that ended are cut off, the others follow."""
@@ -201,3 +212,4 @@ class Parts:
         await self.sessions.flush()
         await self.decisions.flush()
         await self.web_sessions.flush()
+        await self.traces.close(LAST_SPANS)

@@ -14,6 +14,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -24,6 +25,7 @@ from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.text import printable
 from lockgate.model.user_record import MAX_TIME, Version, as_json, as_text, parse_item, parse_value
 from lockgate.protocol.secret import Secret
+from lockgate.server import tracing
 from lockgate.server.auth.names import canonical
 from lockgate.server.config.sealing import Vault
 from lockgate.server.config.tree import Configuration
@@ -147,7 +149,8 @@ class RecordPeers:
 
     async def _exchange(self, peer: RecordPeer, record: PeerRecord, turn: _Turn, interval: int) -> None:
         try:
-            after = await self.exchange(peer, record)
+            with tracing.operation("exchange records", {"lockgate.peer": peer.name}):
+                after = await self.exchange(peer, record)
         except ProblemError as error:
             turn.failures += 1
             turn.next = self._monotonic() + min(LONGEST_PAUSE, 2.0 ** min(turn.failures, 16))
@@ -291,7 +294,7 @@ async def _aside(work: Callable[[], T]) -> T:
         with contextlib.suppress(RuntimeError):  # the server has stopped meanwhile
             loop.call_soon_threadsafe(settle, result, failure)
 
-    threading.Thread(target=body, name="records", daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(body,), name="records", daemon=True).start()
     return await future
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from lockgate.protocol.secret import Secret
+from lockgate.server import tracing
 from lockgate.server.auth.guard import Guard, Verdict
 from lockgate.server.auth.servers import Account, AuthServerDriver, Wrong
 
@@ -24,6 +25,14 @@ class PasswordCheck:
         name: canonical, None for what cannot be one. shortest: characters; a shorter password is not
         shown to the auth server.
         """
+        with tracing.part("password check", {"lockgate.auth_server": driver.name}) as trace:
+            result = await self._check(driver, name, password, source, shortest)
+            trace.note({"lockgate.outcome": result.reason if isinstance(result, Wrong) else "right"})
+            return result
+
+    async def _check(
+        self, driver: AuthServerDriver, name: str | None, password: Secret, source: str, shortest: int
+    ) -> Account | Wrong:
         user = None if name is None else guarded(driver.name, name)
         verdict = self._guard.check(user, source, self._clock())
         if verdict is Verdict.OPEN:

@@ -11,6 +11,7 @@ from lockgate.model.prompt import Prompt, Refused, RoleChoice
 from lockgate.policy.effective import effective
 from lockgate.policy.role_mapping import map_roles, settle
 from lockgate.protocol.errors import UsageError
+from lockgate.server import tracing
 from lockgate.server.auth.attempt import Attempt, Granted, Person, decisive
 from lockgate.server.auth.servers import Account
 from lockgate.server.in_force import local_time
@@ -43,9 +44,12 @@ class AskRoles:
     async def start(self) -> Prompt | Refused | Granted:
         attempt, realm = self._attempt, self._person.realm
         now = attempt.shared.clock()
-        facts = await self._known(now)
-        # A yes can be explained later, from the facts and the revision that are recorded.
-        decision = map_roles(attempt.policy, realm, facts, local_time(now), explain=False)
+        with tracing.part("policy decision", {"lockgate.realm": realm.name}) as trace:
+            trace.note({"lockgate.revision": attempt.policy.revision})
+            facts = await self._known(now)
+            # A yes can be explained later, from the facts and the revision that are recorded.
+            decision = map_roles(attempt.policy, realm, facts, local_time(now), explain=False)
+            trace.note({"lockgate.outcome": "allowed" if decision.allow else "refused"})
         if not decision.allow:
             decision = map_roles(attempt.policy, realm, facts, local_time(now))
             return await attempt.refuse(

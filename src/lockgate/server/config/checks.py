@@ -24,6 +24,7 @@ from lockgate.server.config.judges import (
     network,
     signing_in,
     times,
+    traces,
     user_records,
 )
 from lockgate.server.config.schema import ROOT
@@ -38,6 +39,7 @@ _JUDGES: tuple[Callable[[Configuration], Iterator[Finding]], ...] = (
     certificates.judge,
     connections.judge,
     user_records.judge,
+    traces.judge,
 )
 
 

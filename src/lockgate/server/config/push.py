@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ LEFT_OUT = frozenset(
         "esp",
         "limits",
         "metrics",
+        "traces",
         "certificates",
         "admin_realms",
         "admin_roles",
@@ -126,7 +128,7 @@ async def push(
 
     async def one(target: Destination) -> Pushed:
         try:
-            return await loop.run_in_executor(pool, send, target, body)
+            return await loop.run_in_executor(pool, copy_context().run, send, target, body)
         except ProblemError as error:
             return Pushed(target.name, problem=error.problem)
 

@@ -21,6 +21,7 @@ AREAS: dict[str, str] = {
     "log": "logs",
     "client_logs": "system",
     "metrics": "system",
+    "traces": "logs",
     "certificates": "system",
     "sign_in": "authentication",
     "auth_servers": "authentication",
@@ -196,6 +197,14 @@ PAGES: tuple[Page, ...] = (
         "section",
         "Metrics",
         "Who may read the figures at /metrics without a token.",
+    ),
+    Page(
+        "traces",
+        (*_LOGS, "Traces"),
+        "traces",
+        "section",
+        "Traces",
+        "Which collector gets traces of sign-ins, requests and commits, and how many.",
     ),
     Page(
         "auth-servers",

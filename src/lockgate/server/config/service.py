@@ -19,6 +19,7 @@ import structlog
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.text import printable
 from lockgate.protocol.secret import Secret
+from lockgate.server import tracing
 from lockgate.server.audit import Audit
 from lockgate.server.config import transfer
 from lockgate.server.config.changes import Change, areas, diff, same, share
@@ -27,6 +28,7 @@ from lockgate.server.config.drafts import AUTHOR_LIMIT, Draft, Drafts, changed, 
 from lockgate.server.config.edits import Edit, apply
 from lockgate.server.config.findings import Finding
 from lockgate.server.config.incremental import Validator
+from lockgate.server.config.judges import traces
 from lockgate.server.config.merge import Conflict, ConflictError, Prefer, conflicts, merge
 from lockgate.server.config.paths import Data, names_in
 from lockgate.server.config.reach import reached
@@ -126,8 +128,9 @@ class ConfigService:
         """Picks up what another process has committed. Cheap when there is nothing."""
         if await self._store.revisions.current_number() == self.number:
             return
-        async with self._lock:
-            await self._catch_up()
+        with tracing.operation("take revision over"):
+            async with self._lock:
+                await self._catch_up()
 
     # Drafts
 
@@ -339,9 +342,10 @@ class ConfigService:
 
     @contextlib.asynccontextmanager
     async def _commit_lock(self) -> AsyncIterator[None]:
-        async with self._lock:
-            await self._catch_up()
-            yield
+        with tracing.operation("commit"):
+            async with self._lock:
+                await self._catch_up()
+                yield
 
     async def _catch_up(self) -> None:
         number = await self._store.revisions.current_number()
@@ -353,6 +357,7 @@ class ConfigService:
 
     async def _take(self, revision: Revision) -> None:
         old, self._current = self.current, revision
+        tracing.current().note({"lockgate.revision": revision.number})
         self._keep_older(old.number, old.data)  # drafts were made from it a moment ago
         try:
             for follower in self._followers:
@@ -380,10 +385,11 @@ class ConfigService:
         least_version: int = 1,
     ) -> Revision:
         current = self.current
-        known = await asyncio.to_thread(self._findings, data)
-        checked = await self._judge(data, known)
-        tree = raise_versions(checked.require(), current.tree, least_version)
-        await self._refuse_old_tokens(tree)
+        with tracing.part("judge"):
+            known = await asyncio.to_thread(self._findings, data)
+            checked = await self._judge(data, known)
+            tree = raise_versions(checked.require(), current.tree, least_version)
+            await self._refuse_old_tokens(tree)
         new = await asyncio.to_thread(self._written, tree, current.data)
         if same(new, current.data):
             raise ProblemError(
@@ -414,19 +420,20 @@ class ConfigService:
             log="admin",
             revision=record.number,
         )
-        added = await self._store.revisions.add(
-            record,
-            current.number,
-            draft=draft.id if draft else None,
-            draft_version=draft.version if draft else None,
-            note=note,
-            renamed_servers=moved,
-            logical_servers={
-                each.name: each.logical_auth_server_name
-                for each in tree.auth_servers
-                if each.user_record_synchronization
-            },
-        )
+        with tracing.part("store"):
+            added = await self._store.revisions.add(
+                record,
+                current.number,
+                draft=draft.id if draft else None,
+                draft_version=draft.version if draft else None,
+                note=note,
+                renamed_servers=moved,
+                logical_servers={
+                    each.name: each.logical_auth_server_name
+                    for each in tree.auth_servers
+                    if each.user_record_synchronization
+                },
+            )
         if not added:
             # Another process was quicker: with a commit, or with an edit of the draft.
             await self._catch_up()
@@ -443,7 +450,12 @@ class ConfigService:
     def _findings(self, data: Data) -> tuple[Checked, tuple[Finding, ...]]:
         """What depends on a tree alone, and on this server's key."""
         checked = self._validator.validate(data)
-        return checked, tuple(self._sealing.unreadable(data)) if checked.configuration is not None else ()
+        if checked.configuration is None:
+            return checked, ()
+        return checked, (
+            *self._sealing.unreadable(data),
+            *traces.judge_here(checked.configuration, self._sealing.open),
+        )
 
     def _written(self, tree: Configuration, like: Data) -> Data:
         """The JSON form of a valid tree."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from lockgate.server.config.findings import Finding
 from lockgate.server.config.schema import Names
 from lockgate.server.config.tree import Configuration
-from lockgate.server.config.tree.system import PushTarget, RecordPeer
+from lockgate.server.config.tree.system import PushTarget, RecordPeer, Traces
 
 MAX_VERSION = 1 << 31
 
@@ -57,22 +58,35 @@ def waiting(new: Configuration, current: Configuration) -> Iterator[Finding]:
             yield Finding(path, "takes effect at the next start of the server", "", warning=True)
 
 
-Target = PushTarget | RecordPeer
+Target = PushTarget | RecordPeer | Traces
 """What a secret is sent to."""
 
 
-def _targets(tree: Configuration) -> list[tuple[Names, Target]]:
-    """Those that have a token, each with the place of it."""
-    found: list[tuple[Names, Target]] = [
-        *((("push_targets", each.name, "token"), each) for each in tree.push_targets),
-        *((("user_records", "peers", each.name, "token"), each) for each in tree.user_records.peers),
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A sealed secret, its place, and what it is sent to."""
+
+    path: Names
+    secret: str
+    target: Target
+
+
+def _bound(tree: Configuration) -> list[_Bound]:
+    """Those that there are."""
+    found: list[_Bound] = [
+        *(_Bound(("push_targets", each.name, "token"), each.token, each) for each in tree.push_targets),
+        *(
+            _Bound(("user_records", "peers", each.name, "token"), each.token, each)
+            for each in tree.user_records.peers
+        ),
+        _Bound(("traces", "headers"), tree.traces.headers, tree.traces),
     ]
-    return [(path, target) for path, target in found if target.token]
+    return [each for each in found if each.secret]
 
 
 def tokens_that_came(new: Configuration, current: Configuration) -> set[str]:
     """Sealed tokens that are not in force: entered just now, or taken from an older revision."""
-    return {target.token for _, target in _targets(new)} - {target.token for _, target in _targets(current)}
+    return {each.secret for each in _bound(new)} - {each.secret for each in _bound(current)}
 
 
 def redirected(
@@ -83,12 +97,14 @@ def redirected(
     Nobody reads a secret back; changing the address beside it must not be a way to get it.
     tokens: the sealed ones that are looked at; without it all.
     """
-    known = {target.token: target for _, target in _targets(before)}
-    for path, target in _targets(new):
-        old = known.get(target.token) if tokens is None or target.token in tokens else None
-        if old is not None and (old.url, old.ca) != (target.url, target.ca):
+    known = {each.secret: each.target for each in _bound(before)}
+    for each in _bound(new):
+        old = known.get(each.secret) if tokens is None or each.secret in tokens else None
+        if old is not None and (old.url, old.ca) != (each.target.url, each.target.ca):
+            what = "the headers were" if isinstance(each.target, Traces) else "the token was"
+            again = "headers" if isinstance(each.target, Traces) else "token"
             yield Finding(
-                path,
-                "the token was entered for another address or CA",
-                "the token of the new address, entered again",
+                each.path,
+                f"{what} entered for another address or CA",
+                f"the {again} of the new address, entered again",
             )

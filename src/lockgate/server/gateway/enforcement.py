@@ -12,10 +12,11 @@ from __future__ import annotations
 import secrets
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from lockgate.protocol import edge_link
+from lockgate.server import tracing
 from lockgate.server.audit import Audit
 from lockgate.server.store.interface import AuditEntry
 
@@ -33,6 +34,7 @@ class Cause:
     name:     a code: that of an end of sessions, or why they were looked at.
     since:    when it happened, in seconds since 1970.
     sessions: how many the edge was told about; None where nobody knows what the edge has.
+    trace:    ends when it is known what became of it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Cause:
     revision: int
     sessions: int | None
     edge_was_away: bool = False
+    trace: tracing.Span = field(default=tracing.NOTHING, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Enforcement:
         # Numbers go on from anywhere: an answer to a control plane of before may still come, and means nothing.
         self._number = secrets.randbits(62)
         self._barriers: dict[int, tuple[float, list[Cause]]] = {}  # when it was sent, the oldest first
+        self._traced: dict[int, tracing.Span] = {}  # by barrier; of nothing that was taken away
         self._waiting: list[Cause] = []  # for an edge
         self._by_edge: dict[
             str, tuple[Cause, float]
@@ -92,11 +96,22 @@ class Enforcement:
         may have, or 0 where nobody knows."""
         if self._is_here:
             if sessions:
-                self._ask([Cause(name, since, revision, sessions)])
+                self._ask([Cause(name, since, revision, sessions, trace=_span(name, sessions))])
             return
-        self._waiting.append(Cause(name, since, revision, sessions or None, edge_was_away=True))
+        trace = _span(name, sessions)
+        self._waiting.append(Cause(name, since, revision, sessions or None, edge_was_away=True, trace=trace))
         while len(self._waiting) > MAX_WAITING:
             self._give_up(self._waiting.pop(0))
+
+    def applied(self, trace: tracing.Span) -> None:
+        """Ends the span of orders that were sent just now, once the edge has applied them."""
+        if not trace.is_recorded:
+            return
+        if not self._is_here:
+            _end(trace, "edge-away")
+            return
+        self._ask([])
+        self._traced[self._number] = trace
 
     def ended_by_edge(self, name: str, since: float, revision: int) -> None:
         """The edge says that it has ended a session: no packet passes already."""
@@ -109,9 +124,11 @@ class Enforcement:
         """A barrier came back."""
         now = self._clock()
         _, causes = self._barriers.pop(number, (now, []))
+        _end(self._traced.pop(number, tracing.NOTHING))
         for cause in causes:
             took = max(0.0, now - cause.since)
             self._seen(cause.name, took)
+            _end(cause.trace)
             self._record(
                 cause, took, "the edge was away, and confirmed it when it came back" * cause.edge_was_away
             )
@@ -122,6 +139,9 @@ class Enforcement:
         for _, causes in self._barriers.values():
             self._waiting += [replace(cause, edge_was_away=True) for cause in causes]
         self._barriers.clear()
+        for trace in self._traced.values():
+            _end(trace, "edge-away")
+        self._traced.clear()
 
     def back(self, sessions: int) -> None:
         """An edge is there; it has been told about all that it had, so many sessions."""
@@ -149,6 +169,7 @@ class Enforcement:
         for number in silent:
             for cause in self._barriers.pop(number)[1]:
                 self._give_up(cause)
+            _end(self._traced.pop(number, tracing.NOTHING), "edge-silent")
 
     def _ask(self, causes: list[Cause]) -> None:
         self._number += 1
@@ -156,6 +177,7 @@ class Enforcement:
         self._send(edge_link.Barrier(self._number))
 
     def _give_up(self, cause: Cause) -> None:
+        _end(cause.trace, "edge-silent")
         # An edge that nobody talks to ends its sessions after that time.
         self._record(cause, None, f"no edge has confirmed it within {edge_link.ORPHAN_SECONDS} seconds")
 
@@ -180,3 +202,14 @@ class Enforcement:
                 revision=cause.revision,
             )
         )
+
+
+def _span(name: str, sessions: int) -> tracing.Span:
+    """Inside whatever gave the orders."""
+    return tracing.part("enforcement", {"lockgate.cause": name, "lockgate.sessions": sessions})
+
+
+def _end(trace: tracing.Span, failure: str = "") -> None:
+    if failure:
+        trace.fail(failure)
+    trace.end()

@@ -18,6 +18,7 @@ from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason
 from lockgate.protocol.errors import PeerError, UsageError
 from lockgate.protocol.pulse.events import ClientReady, SignInAcknowledged
 from lockgate.protocol.pulse.questions import MAX_REFUSAL
+from lockgate.server import tracing
 from lockgate.server.auth.certificates import Authorities
 from lockgate.server.auth.request import SignInRequest
 from lockgate.server.auth.service import SignIns
@@ -55,27 +56,37 @@ class Entrance:
         end: Callable[[int, EndCause], Awaitable[object]],
         drop: Callable[[int, EndCause | None], None],
         started: Callable[[int], Awaitable[object]],
+        applied: Callable[[tracing.Span], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """end: ends a session everywhere. drop: takes one that is over out of the edge. started: a tunnel
-        was started, and what it was decided by may have changed meanwhile."""
+        was started, and what it was decided by may have changed meanwhile. applied: ends a span when the edge
+        has done what it was told."""
         self._in_force, self._sessions = in_force, sessions
         self._sign_ins, self._launches, self._tunnels = sign_ins, launches, tunnels
         self._authorities = authorities
         self._end, self._drop, self._started, self._clock = end, drop, started, clock
+        self._applied = applied
         self._resumes = asyncio.Semaphore(MAX_RESUMES)
 
     async def serve(self, connection: Connection) -> None:
         """Until the connection has a tunnel or is closed."""
+        with tracing.operation("sign-in", tracing.who(address=connection.source), kind="server") as trace:
+            await self._serve(connection, trace)
+
+    async def _serve(self, connection: Connection, trace: tracing.Span) -> None:
         try:
             async with asyncio.timeout(SIGN_IN_PATIENCE):
                 await self._sign_in_and_open(connection)
         except ConnectionLost:
+            trace.fail("client-left")
             log.info("client-left-during-sign-in", source=connection.source)
         except PeerError as error:
+            trace.fail("client-broke-protocol")
             log.warning("client-broke-protocol", source=connection.source, reason=str(error))
             connection.close()
         except TimeoutError:
+            trace.fail("timed-out")
             log.info("sign-in-timed-out", source=connection.source)
             connection.close()
         except UsageError:
@@ -83,6 +94,7 @@ class Entrance:
             if not connection.logged_out:
                 raise
             # It was our turn to speak when the client left: there was nobody to speak to.
+            trace.fail("client-left")
             log.info("client-left-during-sign-in", source=connection.source)
         except Exception:
             connection.close()
@@ -94,16 +106,23 @@ class Entrance:
             raise PeerError(f"{type(ready).__name__} before the client introduced itself")
         facts = facts_of(connection, ready)
         certificate = await self._authorities.judge(connection.opened.client_certificates, facts.source)
+        trace = tracing.current()
         if ready.cookie is not None:
+            trace.rename("resume")
             opened = await self._resume(connection, ready, facts, certificate)
         else:
             opened = await self._open(connection, ready, facts, certificate)
         if opened is None:
+            trace.note({"lockgate.outcome": "refused"})
             connection.close()
             return
+        session = opened.session
+        trace.note({"lockgate.realm": session.realm, "session.id": str(session.id)})
+        trace.note(tracing.who(session.user))
         entered = False
         try:
             entered = await self._enter(connection, opened, ready)
+            trace.note({"lockgate.outcome": "tunnel" if entered else "left"})
         finally:
             if connection.logged_out:
                 await self._end(opened.session.id, EndCause.LOGOUT)
@@ -145,14 +164,15 @@ class Entrance:
         terms = terms_of(
             self._in_force.tree.esp, self._in_force.rights(identity.roles).effective, ready.capabilities
         )
-        opened = await self._sessions.open(
-            identity,
-            facts,
-            public_key=ready.public_key,
-            suite=terms.suite,
-            parent=parent,
-            before=unwritten,
-        )
+        with tracing.part("session commit"):
+            opened = await self._sessions.open(
+                identity,
+                facts,
+                public_key=ready.public_key,
+                suite=terms.suite,
+                parent=parent,
+                before=unwritten,
+            )
         if isinstance(opened, Refused):
             connection.conversation.refuse(opened.told(MAX_REFUSAL))
             return None
@@ -180,14 +200,15 @@ class Entrance:
         assert ready.cookie is not None
         proof = Proof(connection.opened.exporter, ready.proof)
         async with self._resumes:
-            outcome = await self._sessions.resume(
-                ready.cookie,
-                facts,
-                proof,
-                connected=connection.since,
-                suite=suite_of(self._in_force.tree.esp, ready.capabilities),
-                certificate=certificate,
-            )
+            with tracing.part("session resumption"):
+                outcome = await self._sessions.resume(
+                    ready.cookie,
+                    facts,
+                    proof,
+                    connected=connection.since,
+                    suite=suite_of(self._in_force.tree.esp, ready.capabilities),
+                    certificate=certificate,
+                )
         if not isinstance(outcome, Refusal):
             return outcome
         if outcome.reason is RefusalReason.COOKIE_REPLAYED and outcome.session is not None:
@@ -215,7 +236,8 @@ class Entrance:
         remaining = session.remaining(self._clock())
         connection.conversation.signed_in(opened.cookie, remaining, session.idle_seconds)
         connection.flush()
-        acknowledged = isinstance(await connection.next_event(), SignInAcknowledged)
+        with tracing.part("client acknowledges"):
+            acknowledged = isinstance(await connection.next_event(), SignInAcknowledged)
         current = self._tunnels.get(session.id)
         # A client that came back a second time, and was faster then, keeps that connection.
         overtaken = current is not None and current.session.generation > session.generation
@@ -228,7 +250,9 @@ class Entrance:
     async def _start(self, connection: Connection, session: Session, ready: ClientReady) -> None:
         rights = self._in_force.rights(session.roles)
         terms = terms_of(self._in_force.tree.esp, rights.effective, ready.capabilities)
+        attach = tracing.part("edge attach", {"lockgate.rules": len(rights.rules)})
         tunnel = self._tunnels.start(connection, session, rights, terms)
+        self._applied(attach)
         if session.revision != self._in_force.revision:
             tunnel.mapping = None  # decided by an earlier revision
         try:

@@ -94,6 +94,7 @@ class GatewayService:
             end=self.end,
             drop=self._drop,
             started=self._on_started,
+            applied=self.enforcement.applied,
             clock=clock,
         )
         self._tasks: asyncio.TaskGroup | None = None

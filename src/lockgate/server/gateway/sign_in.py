@@ -37,6 +37,7 @@ from lockgate.protocol.pulse.events import (
 from lockgate.protocol.pulse.questions import MAX_REFUSAL, SessionOffer
 from lockgate.protocol.pulse.server import ServerConversation
 from lockgate.protocol.secret import Secret
+from lockgate.server import tracing
 from lockgate.server.gateway.connection import Connection
 
 log = structlog.get_logger("gateway")
@@ -70,7 +71,9 @@ async def sign_in(connection: Connection, conversation: Conversation) -> Identit
             case _:
                 _ask(wire, step)
                 connection.flush()
-                step = await conversation.answer(_fields(step, await connection.next_event()))
+                with tracing.part("client answers", {"lockgate.prompt": type(step).__name__}):
+                    event = await connection.next_event()
+                step = await conversation.answer(_fields(step, event))
 
 
 def _ask(wire: ServerConversation, prompt: Prompt) -> None:

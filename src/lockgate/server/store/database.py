@@ -14,12 +14,13 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import Connection, Engine, UpdateBase
 from sqlalchemy.exc import DatabaseError, DataError
 
 from lockgate.model.problem import Problem, ProblemError
+from lockgate.server import tracing
 
 T = TypeVar("T")
 
@@ -87,6 +88,9 @@ class Lane:
 class Database(abc.ABC):
     """Reads and writes as functions of a connection; each is one transaction."""
 
+    system: ClassVar[str]
+    """As OpenTelemetry calls it."""
+
     def __init__(self, engine: Engine, aside: Engine, name: str) -> None:
         """aside: for reads that may take long. name: what people call it; without passwords."""
         self.name = name
@@ -99,7 +103,8 @@ class Database(abc.ABC):
 
     async def read_one(self, work: Callable[[Connection], T]) -> T:
         """`read` for a single statement, which sees one state by itself: cheaper."""
-        return await self._run(self._main, lambda: self._single(self._main, work))
+        with self._traced("read", work):
+            return await self._run(self._main, lambda: self._single(self._main, work))
 
     async def read_aside(self, work: Callable[[Connection], T]) -> T:
         """The same for what may take long: nothing but its like waits for it. Sees all that is committed."""
@@ -116,7 +121,8 @@ class Database(abc.ABC):
         def begin(connection: Connection) -> None:
             self._begin_write(connection, sync)
 
-        return await self._run(self._main, lambda: self._transaction(self._main, begin, work))
+        with self._traced("write", work):
+            return await self._run(self._main, lambda: self._transaction(self._main, begin, work))
 
     async def change(self, statement: UpdateBase, values: Any = None, *, sync: bool = True) -> int:
         """`write` of one statement; how many rows it inserted, updated or deleted."""
@@ -156,7 +162,19 @@ class Database(abc.ABC):
         """What to look at when it cannot be used."""
 
     async def _read(self, lane: Lane, work: Callable[[Connection], T]) -> T:
-        return await self._run(lane, lambda: self._transaction(lane, self._begin_read, work))
+        with self._traced("read", work):
+            return await self._run(lane, lambda: self._transaction(lane, self._begin_read, work))
+
+    def _traced(self, what: str, work: Callable[[Connection], Any]) -> tracing.Span:
+        """A span of one transaction, its wait for the thread included; statements and values stay out."""
+        if not tracing.current().is_recorded:
+            return tracing.NOTHING
+        about = {
+            "db.system.name": self.system,
+            "db.operation.name": what,
+            "code.function.name": getattr(work, "__qualname__", type(work).__name__),
+        }
+        return tracing.part(f"store {what}", about, kind="client")
 
     async def _run(self, lane: Lane, work: Callable[[], T]) -> T:
         if lane.waiting >= MAX_WAITING:

@@ -43,6 +43,8 @@ _WRITE = text(
 class PostgresDatabase(Database):
     """One process's connections. Others see its writes as soon as they are committed."""
 
+    system = "postgresql"
+
     def __init__(self, conninfo: str) -> None:
         """conninfo: libpq's "key=value …" or a postgresql:// address. ProblemError when it is neither."""
         parameters = connection_parameters(conninfo)

@@ -16,6 +16,8 @@ from lockgate.server.store.database import BUSY_TIMEOUT, Database, Lane
 class SqliteDatabase(Database):
     """Other processes meet in SQLite's own locks."""
 
+    system = "sqlite"
+
     def __init__(self, path: Path) -> None:
         """path: an existing database file."""
         super().__init__(_engine(path), _engine(path), str(path))

@@ -9,7 +9,7 @@ from the edge gets neither.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote_to_bytes
 
 import structlog
@@ -21,6 +21,7 @@ from lockgate.model.problem import Problem
 from lockgate.server.web.body import counted
 from lockgate.server.web.peer import Peer
 from lockgate.server.web.problems import INTERNAL, NOT_FOUND, problem_response
+from lockgate.server.web.traced import finish, traced
 
 log = structlog.get_logger("http")
 
@@ -69,11 +70,25 @@ class Door:
                 for key, value in HEADERS.items():
                     headers.setdefault(key, value)
                 headers["x-request-id"] = name
+                finish(trace, scope, message["status"])
             await send(message)
 
         receive = counted(scope, receive)
         request = Request(scope, receive)
-        app = self.apps.get(Peer.of(request).listener)
+        listener = Peer.of(request).listener
+        with traced(request, listener) as trace:
+            await self._answer(request, self.apps.get(listener), receive, answer, lambda: started)
+
+    async def _answer(
+        self,
+        request: Request,
+        app: ASGIApp | None,
+        receive: Receive,
+        answer: Send,
+        started: Callable[[], bool],
+    ) -> None:
+        """started: whether the answer has begun."""
+        scope, name = request.scope, request.scope["lockgate.request"]
         try:
             if app is None:
                 await problem_response(request, NOT_FOUND)(scope, receive, answer)
@@ -84,7 +99,7 @@ class Door:
         except Exception:
             # Neither query nor headers: they may hold secrets.
             log.exception("internal-error", request=name, method=scope["method"], path=scope["path"])
-            if not started:
+            if not started():
                 await problem_response(request, INTERNAL)(scope, receive, answer)
 
 

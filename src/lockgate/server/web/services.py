@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lockgate.server.sampling import Sampling
     from lockgate.server.sessions import Sessions
     from lockgate.server.store.interface import Store
+    from lockgate.server.trace_export import TraceExport
     from lockgate.server.vault import Vault
     from lockgate.server.web.sessions import WebSessions
 
@@ -53,6 +54,7 @@ class Services:
     sign_ins: SignIns | None = None
     gateway: GatewayService | None = None
     sampling: Sampling | None = None
+    traces: TraceExport | None = None
     launch_handles: LaunchHandles | None = None
     user_changed: Callable[[str, str], Awaitable[object]] | None = None
     clock: Callable[[], float] = time.time

@@ -10,7 +10,7 @@ import structlog
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.protocol.secret import Secret
-from lockgate.server import pki
+from lockgate.server import pki, trace_export
 from lockgate.server.audit import Audit
 from lockgate.server.config import edits, transfer
 from lockgate.server.config.changes import KEPT
@@ -357,6 +357,44 @@ def test_a_token_may_be_entered_again_for_a_new_address(tmp_path):
                 assert entered != sealed
                 assert open_vault_of(tmp_path).open(entered) == TOKEN
                 sealed = entered
+
+    run(work())
+
+
+COLLECTOR = {"enabled": True, "url": "https://collector.example.org/v1/traces", "headers": "a=canary"}
+
+
+def test_headers_of_a_collector_go_nowhere_else(tmp_path):
+    async def work():
+        async with services(tmp_path) as [(service, _)]:
+            await change(service, SET("traces", COLLECTOR))
+            sealed = service.tree.traces.headers
+            assert open_vault_of(tmp_path).open(sealed) == "a=canary"
+            told = "traces/headers: the headers were entered for another address or CA"
+            elsewhere = SET("traces/url", "https://evil.example.org/v1/traces")
+            assert (await refused(change(service, elsewhere))).details[0].startswith(told)
+            # Neither by taking them away first, nor by bringing an older revision's back.
+            await change(service, SET("traces", {}))
+            back = SET("traces", {**COLLECTOR, "url": "https://evil.example.org/", "headers": sealed})
+            assert (await refused(change(service, back))).details[0].startswith(told)
+            wrong = await refused(change(service, SET("traces", {**COLLECTOR, "headers": "canary"})))
+            assert wrong.details[0].startswith("traces/headers: header 1 is none")
+            assert "canary" not in str(wrong.as_dict())
+
+    run(work())
+
+
+def test_without_its_packages_a_server_exports_no_traces(tmp_path, monkeypatch):
+    async def work():
+        async with services(tmp_path) as [(service, store)]:
+            await change(service, SET("traces", COLLECTOR))
+            monkeypatch.setattr(trace_export, "PACKAGES", ("lockgate.there_is_no_such_package",))
+            problem = await refused(change(service, SET("traces/share", 7)))
+            assert problem.details[0].startswith("traces/enabled: OpenTelemetry's packages are not installed")
+            assert "lockgate[server,traces]" in problem.details[0]
+            # What was committed before keeps no server from starting.
+            await ConfigService(store, open_vault_of(tmp_path), Audit(store.audit, Clock())).load()
+            await change(service, SET("traces/enabled", False))
 
     run(work())
 

@@ -7,5 +7,6 @@
 `signing_in`    URLs, realms, pages, expressions
 `lock_out`      somebody must be left who can repair the tree
 `certificates`  texts in PEM
+`traces`        where traces go
 `connections`   what clients are configured with
 """

@@ -23,7 +23,7 @@ def judge(tree: Configuration) -> Iterator[Finding]:
     for target in tree.push_targets:
         path: Path = ("push_targets", target.name)
         if target.ca:
-            yield from _pem(target.ca, (*path, "ca"))
+            yield from pem(target.ca, (*path, "ca"))
         if not target.token:
             yield Finding(
                 (*path, "token"),
@@ -35,7 +35,7 @@ def judge(tree: Configuration) -> Iterator[Finding]:
 
 def _ca(text: str, path: Path) -> Iterator[Finding]:
     certificate = None
-    for found in _pem(text, path):
+    for found in pem(text, path):
         yield found
         return
     certificate = x509.load_pem_x509_certificate(text.encode())
@@ -48,7 +48,8 @@ def _ca(text: str, path: Path) -> Iterator[Finding]:
         yield Finding(path, "the certificate is not that of a CA", "the certificate of a CA")
 
 
-def _pem(text: str, path: Path) -> Iterator[Finding]:
+def pem(text: str, path: Path) -> Iterator[Finding]:
+    """What keeps a text from being one certificate."""
     if "PRIVATE KEY" in text:
         yield Finding(path, "there is a private key in the text", _ALLOWED)
         return

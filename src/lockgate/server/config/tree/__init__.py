@@ -37,6 +37,7 @@ from lockgate.server.config.tree.system import (
     Log,
     Metrics,
     PushTarget,
+    Traces,
     UserRecords,
 )
 from lockgate.server.config.tree.users import (
@@ -60,6 +61,7 @@ class Configuration(Section):
     log: Log = Log()
     client_logs: ClientLogs = ClientLogs()
     metrics: Metrics = Metrics()
+    traces: Traces = Traces()
     certificates: Certificates = Certificates()
     sign_in: SignIn = SignIn()
     auth_servers: Annotated[tuple[AuthServer, ...], FromList] = objects("Auth servers.", most=200)

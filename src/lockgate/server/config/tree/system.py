@@ -202,6 +202,38 @@ class Metrics(Section):
     )
 
 
+class Traces(Section):
+    """Where traces go: what a sign-in, a request or a commit was made of, and how long each part took (OTLP/HTTP)."""
+
+    enabled: bool = switch(False, "Traces are exported. Needs the package with its extra `traces`.")
+    url: str = setting(
+        "",
+        "Where the collector takes traces; the path is mostly /v1/traces.",
+        "an https:// address, or an http:// one of this machine",
+        max_length=300,
+    )
+    headers: SecretText = secret(
+        "Headers that it wants, as name=value, separated by commas; a value is percent-encoded where it has a comma."
+    )
+    # Ten people who sign in each second make one trace of theirs in two seconds.
+    share: int = number(
+        5,
+        "Share of traces that are recorded. Small gateways can afford all; a busy one fills the collector's disk.",
+        1,
+        100,
+        "percent",
+    )
+    name_people: bool = switch(
+        False,
+        "Traces of sign-ins name the user and the address. Without it they have realm and session number.",
+    )
+    ca: str = text(
+        "The CA of the collector's certificate in PEM; empty is the system's store.",
+        longest=65536,
+        multiline=True,
+    )
+
+
 def _listener() -> str:
     result: str = setting(
         ...,

@@ -75,6 +75,14 @@ def make_api(services: Services, access: Access) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # It would take over traces of strangers, and note addresses with names in them (`web/traced.py`).
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
         exception_handlers={
             ProblemError: on_problem,
             HTTPException: on_http_error,

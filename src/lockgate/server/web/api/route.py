@@ -16,6 +16,7 @@ from lockgate.server.web.access import Access
 from lockgate.server.web.body import JSON_LIMIT, allow_body
 from lockgate.server.web.principal import ADMINISTRATOR, Needs, Principal
 from lockgate.server.web.services import Services
+from lockgate.server.web.traced import go_on
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -77,7 +78,7 @@ class ApiRoute(APIRoute):
             access: Access = request.app.state.access
             await access.admit(request, self.needs)
             _check_media_type(request)
-            return await handler(ApiRequest(request.scope, request.receive))
+            return await go_on(request, handler, ApiRequest(request.scope, request.receive))
 
         return guarded
 
