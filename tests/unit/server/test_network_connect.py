@@ -9,9 +9,12 @@ from urllib.parse import urljoin
 
 import pytest
 
+from lockgate.model.prompt import TokenCode
 from lockgate.model.session import EndCause, Session
 from lockgate.model.support_code import said_in
 from lockgate.protocol.secret import Secret
+from lockgate.server.web.forms.prompts import Answer, answer_of, form_of
+from lockgate.server.web.network_connect.forms import given_in, prompt_page
 from tests.unit.server.control_subject import limits, realm, tree
 from tests.unit.server.portal_subject import Browser, part, portal
 from tests.unit.server.support import HASH, PASSWORD, run, user
@@ -254,6 +257,19 @@ def test_realms_roles_notices_and_a_new_password(tmp_path):
             assert (session.user, session.realm, session.roles) == ("mia", "Contractors", ("R & D <b>",))
 
     run(work())
+
+
+def test_a_code_is_asked_for_in_the_form_that_tokens_fill():
+    page = Page(prompt_page(form_of(TokenCode("From <your> device")), "t"))
+    assert page.form == {"name": "frmTotpToken", "action": "login.cgi", "method": "POST"}
+    assert page.told == "From <your> device"
+    assert [(kind, name) for kind, name, _ in page.inputs] == [
+        ("hidden", "xsauth"),
+        ("password", "totpactiontok"),
+        ("submit", "totpactionEnter"),
+    ]
+    typed = given_in({name: value for _, name, value in page.inputs} | {"totpactiontok": "123456"})
+    assert answer_of(TokenCode(""), typed) == Answer({"code": Secret.of_text("123456")})
 
 
 def test_the_address_chooses_the_policy(tmp_path):
