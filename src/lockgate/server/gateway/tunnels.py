@@ -118,7 +118,9 @@ class Tunnels:
         conversation: Wire | None = None
         suite = adopted_suite(self._in_force.tree.esp, rights.effective, session)
         if state.conn and state.framing is edge_link.Framing.NCP:
-            conversation, suite = ncp.ServerConversation.in_tunnel(), session.suite
+            # No earlier release opened one of these, so that no suite means that.
+            conversation = ncp.ServerConversation.in_tunnel()
+            suite = None if suite is None else session.suite
         elif state.conn:
             conversation = pulse.ServerConversation.in_tunnel()
         tunnel = Tunnel(session, conversation, state.conn, suite, self._send)
