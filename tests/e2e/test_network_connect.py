@@ -39,7 +39,7 @@ def _realm(name: str, *roles: str, **rest: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def rich(lab: Lab, another_gateway: Callable[..., Gateway]) -> Gateway:
-    """Keys that change every ten seconds, two realms, a choice of roles, everything a client can be told."""
+    """Keys that change every ten seconds, ESP that is given up early, realms, roles, all a client can be told."""
     lab.intranet.ip(f"address replace {OTHER4}/16 dev eth0")
     gateway = another_gateway(
         {
@@ -50,7 +50,7 @@ def rich(lab: Lab, another_gateway: Callable[..., Gateway]) -> Gateway:
                 "split_exclude": '["10.77.200.0/24"]',
                 "mtu": "1350",
             },
-            "esp": {"rekey_seconds": "10"},
+            "esp": {"rekey_seconds": "10", "fallback_seconds": "2"},
         }
     )
     administrators = gateway.rest("GET", "/config", query={"path": "sign_in_policies/Default administrators"})
@@ -188,6 +188,17 @@ def test_a_new_control_plane_keeps_the_tunnel_and_changes_its_keys(
         session["addresses"],
         "esp",
     )
+
+
+def test_where_udp_stops_passing_packets_go_over_tls(lab: Lab, connect: Connect, rich: Gateway) -> None:
+    client = connect(rich, protocol="nc", options=["--authgroup", "Company"]).wait_configured().wait_esp()
+    lab.impair.block_udp()
+    client.program.wait_log("ESP detected dead peer", deadline=60)
+    wait_for(lambda: lab.client.ping(INTRANET4), "packets pass over TLS", deadline=30)
+    wait_for(
+        lambda: rich.session_of(client.user)["transport"] == "tls", "the gateway uses TLS too", deadline=30
+    )
+    assert lab.intranet.ping(client.address4)
 
 
 def test_the_edge_restarts_and_the_client_comes_back(lab: Lab, connect: Connect, gateway: Gateway) -> None:
