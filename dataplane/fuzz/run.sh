@@ -9,7 +9,7 @@ seconds=${1:-30}
 [ $# -eq 0 ] || shift
 case $seconds in '' | *[!0-9]*) echo "usage: $0 [SECONDS] [TARGET]..." >&2; exit 2 ;; esac
 cd "$(dirname "$0")"
-[ $# -gt 0 ] || set -- esp http_head if_t inner_packet link probe too_big vnet
+[ $# -gt 0 ] || set -- esp http_head if_t inner_packet link ncp probe too_big vnet
 
 # A named target keeps these flags away from build scripts, which have no libFuzzer to talk to.
 host=$(rustc -vV | sed -n 's/^host: //p')

@@ -8,21 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.conftest import Connect
-from tests.lab import Gateway, Host, Lab, wait_for
+from tests.lab import Gateway, Lab, wait_for
+from tests.lab.capture import esp_spis
 from tests.lab.topology import GATEWAY4, INTRANET4
-
-
-def _spis(host: Host, name: str, port: int, *, to_gateway: bool) -> list[bytes]:
-    """SPIs of the captured ESP packets of one direction, in order of appearance."""
-    gateway = bytes(map(int, GATEWAY4.split(".")))
-    seen: dict[bytes, None] = {}
-    for packet in host.packets(name):
-        is_udp = packet[0] >> 4 == 4 and packet[9] == 17
-        if is_udp and (packet[16:20] == gateway) == to_gateway:
-            there = packet[22:24] if to_gateway else packet[20:22]
-            if int.from_bytes(there, "big") == port:
-                seen.setdefault(packet[28:32])
-    return list(seen)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +25,8 @@ def test_rekeying_loses_nothing(lab: Lab, connect: Connect, hasty: Gateway) -> N
 
     def directions() -> tuple[list[bytes], list[bytes]]:
         return tuple(  # type: ignore[return-value]
-            _spis(lab.internet, "rekey", hasty.esp_port, to_gateway=way) for way in (True, False)
+            esp_spis(lab.internet.packets("rekey"), GATEWAY4, hasty.esp_port, to_gateway=way)
+            for way in (True, False)
         )
 
     wait_for(

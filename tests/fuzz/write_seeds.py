@@ -19,6 +19,7 @@ from tests.fuzz.harness import FOLDER
 from tests.transcripts.own import OWN
 from tests.transcripts.transcript import FOLDER as TRANSCRIPTS
 from tests.transcripts.transcript import Command, FromClient, FromServer, Step, read
+from tests.unit.protocol import test_ncp
 from tests.vectors.write_edge_link import FILE as EDGE_LINK
 
 COMMANDS = {
@@ -94,6 +95,8 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
         yield "expressions", f"{number:02}", expression.encode()
     for number, link in enumerate(LINKS):
         yield "launch_url", f"{number:02}", link.encode()
+    for name in ("GOLDEN", "ANSWER", "MTU"):
+        yield "ncp", name.lower(), getattr(test_ncp, name)
     yield "preconfig", "guide", GUIDE.read_bytes()
     page = PAGES.read_text().partition("```html\n")[2].partition("```")[0]
     yield "page_template", "example", page.encode()

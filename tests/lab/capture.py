@@ -31,6 +31,19 @@ def read_packets(file: Path) -> list[bytes]:
     return packets
 
 
+def esp_spis(packets: list[bytes], gateway: str, port: int, *, to_gateway: bool) -> list[bytes]:
+    """SPIs of the ESP packets of one direction, in order of appearance. gateway, port: its IPv4 end."""
+    address = bytes(map(int, gateway.split(".")))
+    seen: dict[bytes, None] = {}
+    for packet in packets:
+        is_udp = packet[0] >> 4 == 4 and packet[9] == 17
+        if is_udp and (packet[16:20] == address) == to_gateway:
+            there = packet[22:24] if to_gateway else packet[20:22]
+            if int.from_bytes(there, "big") == port:
+                seen.setdefault(packet[28:32])
+    return list(seen)
+
+
 def main(interface: str, file: str) -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL)) as packets:
         packets.bind((interface, _ETH_P_ALL))

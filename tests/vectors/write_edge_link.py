@@ -37,6 +37,7 @@ BUSY = link.SessionState(
     "[2001:db8::2]:4500",
     (256, 0xA137DA13, U32),
     MUCH_TRAFFIC,
+    link.Framing.NCP,
 )
 
 TO_EDGE: list[tuple[str, ToEdge, str]] = [
@@ -65,6 +66,7 @@ TO_EDGE: list[tuple[str, ToEdge, str]] = [
     ("frame", link.LinkFrame(7, 0x5597, 5, bytes.fromhex("000a4c01")), "empty challenge to a client"),
     ("frame/empty", link.LinkFrame(U64, 0xA4C, 0x89, b""), "frame without a body"),
     ("frame/long", link.LinkFrame(7, 0xA4C, 0x01, bytes(300)), "a body whose length takes two bytes"),
+    ("frame/accepted", link.LinkFrame(7, 0, 0, b""), "an NCP connection is accepted"),
     ("close_conn", link.CloseConn(7), "closes connection 7"),
     ("install_esp_in", link.InstallEspIn(1, 2, SA), "keys the client seals with"),
 ]
@@ -135,6 +137,26 @@ FROM_EDGE: list[tuple[str, FromEdge, str]] = [
             1, "10.99.0.2:50000", "10.99.0.1:443", "", "", "", "", (), "", "", "", Secret(b""), Secret(b"")
         ),
         "everything a client may leave out",
+    ),
+    (
+        "conn_opened/ncp",
+        link.ConnOpened(
+            7,
+            "10.99.0.2:50000",
+            "10.99.0.1:443",
+            "TLSv1.3",
+            "TLS13_AES_256_GCM_SHA384",
+            "X25519",
+            "gw.test",
+            (),
+            "gw.test",
+            "/dana/js?prot=1&svc=4",
+            "Open AnyConnect VPN Agent v9.01-3",
+            Secret.of_text("DSID=a1b2c3d4e5f60718293a4b5c6d7e8f90"),
+            Secret(bytes(32)),
+            link.Framing.NCP,
+        ),
+        "asks for Network Connect",
     ),
     ("frame", link.LinkFrame(7, 0x5597, 1, bytes.fromhex("00010202")), "version request of a client"),
     ("conn_closed", link.ConnClosed(7, 0, "peer closed"), "had no session"),

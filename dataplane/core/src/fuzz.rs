@@ -15,6 +15,7 @@ use crate::if_t::{self, HEADER};
 use crate::ip;
 use crate::link::{FromEdge, Rule, Sa, Secret, Suite, ToEdge};
 use crate::mss;
+use crate::ncp::{self, Item, Malformed, Reader};
 use crate::network::Network;
 use crate::probe::{self, Probe};
 use crate::segment::Segments;
@@ -271,6 +272,71 @@ pub fn if_t(data: &[u8]) {
     }
 }
 
+/// The first byte says where the rest is cut, as records of a client: what is read must be the same as
+/// from the whole, and nothing may be lost.
+pub fn ncp(data: &[u8]) {
+    const MOST: usize = 100;
+    let Some((size, data)) = data.split_first() else {
+        return;
+    };
+    // Items with their bytes; bytes in which no packet begins come in any pieces.
+    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut reader, mut held, mut got) = (Reader::default(), Vec::new(), Vec::new());
+        for piece in pieces {
+            let from = held.len();
+            held.extend_from_slice(piece);
+            let end = match reader.strip(&mut held, from) {
+                Ok(end) => end,
+                Err(bad) => return (got, Some(bad)),
+            };
+            assert!(end <= held.len());
+            held.truncate(end);
+            loop {
+                match reader.next(&held, MOST) {
+                    Ok(Some((item, range))) => {
+                        assert!(item == Item::Unreadable || range.len() <= MOST);
+                        let body = held.get(range.clone()).expect("a range of what is held");
+                        if item == Item::Unreadable {
+                            got.extend(body.iter().map(|byte| (item, vec![*byte])));
+                        } else {
+                            got.push((item, body.to_vec()));
+                        }
+                        held.drain(..range.end);
+                    }
+                    Ok(None) => break,
+                    Err(bad) => return (got, Some(bad)),
+                }
+            }
+            assert!(held.len() < 20 + MOST, "a bound on what is held");
+        }
+        (got, None)
+    };
+    let (whole, bad) = read(&mut std::iter::once(data));
+    let (cut, cut_bad) = read(&mut data.chunks(usize::from(*size).max(1)));
+    if bad == Some(Malformed::EmptyRecord) || cut_bad == Some(Malformed::EmptyRecord) {
+        // Noticed while more is taken in, before what stands in front of it has been read.
+        assert!(cut.starts_with(&whole));
+    } else {
+        assert_eq!((whole, bad), (cut, cut_bad));
+    }
+    if let Ok(Some((name, end))) = ncp::host(data) {
+        assert!(name.end <= end && end <= data.len() && name.len() <= 255);
+    }
+    for (kind, payload) in [(303, data), (302, data)] {
+        let _ = ncp::says_esp(kind, payload);
+    }
+    let records = ncp::records(303, data, 30).expect("short enough for a client");
+    assert!(records.iter().all(|record| record.len() <= 30));
+    let joined = records.concat();
+    if data.len() <= MOST {
+        let (again, bad) = read(&mut joined.chunks(7));
+        assert_eq!(
+            (again, bad),
+            (vec![(Item::Message { kind: 303 }, data.to_vec())], None)
+        );
+    }
+}
+
 /// The bytes as a record of the edge link, in both directions.
 pub fn link(data: &[u8]) {
     fn roundtrip<
@@ -333,12 +399,13 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 8] = [
+    const TARGETS: [(&str, Target); 9] = [
         ("http_head", super::http_head),
         ("esp", super::esp),
         ("if_t", super::if_t),
         ("inner_packet", super::inner_packet),
         ("link", super::link),
+        ("ncp", super::ncp),
         ("probe", super::probe),
         ("too_big", super::too_big),
         ("vnet", super::vnet),

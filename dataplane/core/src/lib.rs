@@ -1,7 +1,7 @@
 //! Packet code of the Lockgate data plane.
 //!
 //! Nouns: an inner *packet* is IPv4 or IPv6; a *session* owns one inner address per family; its
-//! [`gate`] decides what may pass; [`esp`] seals and opens packets for UDP; [`if_t`] frames them
+//! [`gate`] decides what may pass; [`esp`] seals and opens packets for UDP; [`if_t`] and [`ncp`] frame them
 //! for TLS; [`segment`] cuts super-packets from the TUN, [`coalesce`] glues packets for it;
 //! [`link`] is what the control plane says. Nothing here does I/O or reads a clock, and no input
 //! can make it panic: what cannot be handled is a [`discard::Discard`], counted by its reason.
@@ -21,6 +21,7 @@ pub mod if_t;
 pub mod ip;
 pub mod link;
 pub mod mss;
+pub mod ncp;
 pub mod network;
 #[cfg(test)]
 mod packets;

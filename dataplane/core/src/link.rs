@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Version of this message set; both ends must name the same.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Largest record in bytes: a `hello` that lists 50,000 sessions.
 pub const MAX_RECORD: usize = 16 << 20;
 /// How long sessions outlive a silent control plane.
 pub const ORPHAN_SECONDS: u64 = 600;
+/// Longest body of a message to or from a client: a KMP message tells its length in 16 bits.
+pub const MAX_BODY: usize = 65535;
 /// Most access rules one session may carry.
 pub const MAX_RULES: usize = 4096;
 
@@ -118,10 +120,11 @@ pub enum ToEdge {
         rate_in: u64,
         rate_out: u64,
     },
-    /// Binds an IF-T connection to a session: from here on the data thread owns it.
+    /// Binds a connection to a session: from here on the data thread owns it.
     Attach { conn: u64, session: u64 },
-    /// One IF-T message to the client; the edge writes header and sequence number, and gives it a
-    /// TLS record of its own.
+    /// One message to the client; the edge writes what its framing puts around it, and gives it a
+    /// TLS record of its own. With [`Framing::Ncp`] `vendor` is 0 and `kind` the KMP type, but for the
+    /// first, which has kind 0 and no body: the connection is accepted.
     Frame {
         conn: u64,
         vendor: u32,
@@ -129,7 +132,8 @@ pub enum ToEdge {
         #[serde(with = "serde_bytes")]
         body: Vec<u8>,
     },
-    /// Closes a connection after what was queued has been written.
+    /// Closes a connection after what was queued has been written. An Ncp connection that has not been
+    /// accepted is answered 403.
     CloseConn { conn: u64 },
     /// New keys for packets from the client; the previous ones stay for 30 s.
     InstallEspIn {
@@ -162,8 +166,8 @@ pub enum ToEdge {
         rate_in: u64,
         rate_out: u64,
     },
-    /// Ends a session at once. With `fatal` the client is told first (IF-T a4c/0x93:
-    /// code and text).
+    /// Ends a session at once. With `fatal` the client is told first (IF-T a4c/0x93: code and text;
+    /// oNCP: a reason that goes with the code).
     CloseSession { session: u64, fatal: Option<Fatal> },
     /// Answered by `barrier_passed` with the same number once everything sent before is in force: the
     /// thread that judges packets has applied it, and judges none by what was there earlier.
@@ -235,6 +239,17 @@ pub enum Transport {
     Esp,
 }
 
+/// How messages and packets stand in the plaintext of a tunnel's TLS connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Framing {
+    /// IF-T/TLS frames, after an HTTP upgrade ([`crate::if_t`]).
+    #[default]
+    IfT,
+    /// Network Connect's records, after its HTTP request ([`crate::ncp`]).
+    Ncp,
+}
+
 /// A live session as the edge knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -256,6 +271,8 @@ pub struct SessionState {
     /// Inbound SPIs in use, for choosing new ones.
     pub spis: Vec<u32>,
     pub traffic: Traffic,
+    /// Framing of the attached connection; without one it means nothing.
+    pub framing: Framing,
 }
 
 /// Why the edge ended a session by itself.
@@ -281,9 +298,12 @@ pub enum FromEdge {
         edge: u64,
         sessions: Vec<SessionState>,
     },
-    /// A client asked for the IF-T upgrade and got it.
+    /// A client asked for the IF-T upgrade and got it; or for oNCP, and waits to be accepted by the
+    /// first `frame` or refused by `close_conn`.
     ConnOpened(Box<ConnOpened>),
-    /// One IF-T message from the client (data messages of attached connections never come here).
+    /// One message from the client (data messages of attached connections never come here). With
+    /// [`Framing::Ncp`] `vendor` is 0 and `kind` the KMP type, but for the first, which has kind 0:
+    /// the client's host name, at most 255 bytes.
     Frame {
         conn: u64,
         vendor: u32,
@@ -379,7 +399,7 @@ pub enum DialFailure {
     Timeout,
 }
 
-/// Facts about a connection that asked for the IF-T upgrade.
+/// Facts about a connection that asked for a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConnOpened {
@@ -401,4 +421,5 @@ pub struct ConnOpened {
     /// Keying material of this TLS connection: label [`EXPORTER_LABEL`], no context, 32 bytes;
     /// empty where TLS has none to give.
     pub exporter: Secret,
+    pub framing: Framing,
 }

@@ -1,13 +1,14 @@
-//! An IF-T connection before it has a session: frames up, frames down, then the hand-over.
+//! A connection before it has a session: messages up, messages down, then the hand-over.
 //!
 //! Both kinds of edge hold these conversations, one with clients, one with a gateway; [`Terms`]
-//! says what differs.
+//! says what differs. A Network Connect client is let in first ([`greeting`]).
+
+mod greeting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockgate_dataplane::if_t;
 use lockgate_dataplane::link::{FromEdge, ToEdge};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -15,26 +16,18 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsStream;
 
 use crate::data::{Adopted, Side, ToData};
+use crate::framing::{DATA, Framing, Item, LONGEST_HEADER, Malformed, VENDOR};
 use crate::front::refusal::{Refusal, Refusals};
 use crate::link::DataPort;
 use crate::link::directory::{Command, Directory, Registered};
 use crate::link::uplink::Uplink;
 
-/// First sequence number of a gateway; real ones start near it, clients do not check it.
-const GATEWAY_SEQUENCE: u32 = 0x1f4;
-/// First sequence number of a client, as openconnect counts.
-const CLIENT_SEQUENCE: u32 = 0;
-/// Largest TLS plaintext record. Peers take one record as one frame, so a frame that does not
-/// fit one cannot be sent to them at this stage.
-const RECORD: usize = 16 * 1024;
 /// Read at a time: one full TLS record.
 const READ: usize = 16 * 1024;
 /// After our goodbye, how long and how much more the peer may say before the socket closes: an
 /// early close would reset the connection and destroy what it has not read yet.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 * 1024;
-/// Vendor and kind of a message that is one inner packet.
-const DATA: (u32, u32) = (0x0a4c, 4);
 
 /// What a conversation works with; cheap to clone.
 #[derive(Clone)]
@@ -55,7 +48,7 @@ impl std::fmt::Debug for Ties {
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// Which end we are. A client drops data that overtakes its `attach`; a gateway shows it to
-    /// the control plane like every frame out of turn.
+    /// the control plane like every frame out of turn, where it comes in frames.
     pub side: Side,
     /// Frames and bytes in each direction.
     pub frames: u32,
@@ -92,18 +85,32 @@ impl End {
     }
 }
 
-/// Everything that happens on one connection from the 101 on.
+/// A connection with which a conversation begins.
+#[derive(Debug)]
+pub struct Opening {
+    pub stream: TlsStream<TcpStream>,
+    pub framing: Framing,
+    /// Plaintext that came right behind the HTTP head.
+    pub unread: Vec<u8>,
+    pub peer: SocketAddr,
+}
+
+/// Everything that happens on one connection from the 101 on, or from the request for Network Connect.
 ///
-/// `unread`: plaintext that came right behind the HTTP head. `first`: announces the connection.
+/// `first`: announces the connection.
 pub async fn run(
     ties: Ties,
     terms: Terms,
     mut registered: Registered,
-    stream: TlsStream<TcpStream>,
-    unread: Vec<u8>,
+    opening: Opening,
     first: FromEdge,
-    peer: SocketAddr,
 ) {
+    let Opening {
+        stream,
+        framing,
+        unread,
+        peer,
+    } = opening;
     let (conn, epoch) = (registered.conn, registered.epoch);
     // A link that has gone drops the connection's commands, which ends the conversation.
     let _ = ties.uplink.send_for(epoch, first).await;
@@ -112,15 +119,16 @@ pub async fn run(
         terms,
         peer,
         stream: Some(stream),
+        framing,
         unread,
-        sequence: match terms.side {
-            Side::Gateway => GATEWAY_SEQUENCE,
-            Side::Client => CLIENT_SEQUENCE,
-        },
+        deadline: Instant::now() + terms.time,
         received: Spent::default(),
         sent: Spent::default(),
     };
-    let end = talk.serve(&mut registered).await;
+    let end = match talk.greet(&mut registered).await {
+        Ok(()) => talk.serve(&mut registered).await,
+        Err(end) => end,
+    };
     if let (End::Refused(refusal), false) = (&end, is_counted(&end)) {
         ties.refusals.count(*refusal);
     }
@@ -178,38 +186,30 @@ struct Conversation<'a> {
     peer: SocketAddr,
     /// Taken by the hand-over.
     stream: Option<TlsStream<TcpStream>>,
-    /// Plaintext not yet cut into frames.
+    framing: Framing,
+    /// Plaintext, stripped, not yet cut into messages.
     unread: Vec<u8>,
-    sequence: u32,
+    /// When the session must have been attached.
+    deadline: Instant,
     received: Spent,
     sent: Spent,
 }
 
 impl Conversation<'_> {
     async fn serve(&mut self, registered: &mut Registered) -> End {
-        let deadline = Instant::now() + self.terms.time;
         loop {
-            match self.pass_frames_up(registered).await {
+            match self.pass_messages_up(registered).await {
                 Ok(()) => {}
                 Err(end) => return end,
             }
-            let Some(stream) = &mut self.stream else {
-                return End::HandedOver;
-            };
-            // No frame is larger than this, so `unread` holds less than twice as much.
-            let room = READ.min(self.terms.body + if_t::HEADER);
-            let command = tokio::select! {
-                command = registered.next() => command,
-                read = read_some(stream, &mut self.unread, room) => match read {
-                    Ok(0) => return End::PeerClosed,
-                    Ok(_) => continue,
-                    Err(_) => return End::PeerFailed,
-                },
-                () = sleep_until(deadline) => return End::Refused(Refusal::SignInTimeout),
+            let command = match self.command_or_input(registered).await {
+                Ok(Some(command)) => command,
+                Ok(None) => continue,
+                Err(end) => return end,
             };
             let done = match command {
                 Command::Frame { vendor, kind, body } => {
-                    self.write_frame(vendor, kind, &body).await
+                    self.write_message(vendor, kind, &body).await
                 }
                 Command::Attach { session } => self.hand_over(registered.conn, session).await,
                 Command::Close => Err(End::Closed),
@@ -221,34 +221,63 @@ impl Conversation<'_> {
         }
     }
 
+    /// Waits for the control plane, which returns a command, or for more of `unread`.
+    async fn command_or_input(
+        &mut self,
+        registered: &mut Registered,
+    ) -> Result<Option<Command>, End> {
+        let Some(stream) = &mut self.stream else {
+            return Err(End::HandedOver);
+        };
+        // No message is larger than this, so `unread` holds less than twice as much.
+        let room = READ.min(self.terms.body + LONGEST_HEADER);
+        let held = self.unread.len();
+        tokio::select! {
+            command = registered.next() => Ok(Some(command)),
+            read = read_some(stream, &mut self.unread, room) => match read {
+                Ok(0) => Err(End::PeerClosed),
+                Ok(_) => self.strip(held).map(|()| None),
+                Err(_) => Err(End::PeerFailed),
+            },
+            () = sleep_until(self.deadline) => Err(End::Refused(Refusal::SignInTimeout)),
+        }
+    }
+
+    /// Takes what only cuts the stream out of `unread`, from `held` on.
+    fn strip(&mut self, held: usize) -> Result<(), End> {
+        match self.framing.strip(&mut self.unread, held) {
+            Ok(end) => {
+                self.unread.truncate(end);
+                Ok(())
+            }
+            Err(Malformed) => Err(End::Refused(Refusal::BadFrame)),
+        }
+    }
+
     /// Data that a client drops is not counted: a tunnel that comes back has packets waiting.
-    async fn pass_frames_up(&mut self, registered: &Registered) -> Result<(), End> {
-        let (conn, epoch) = (registered.conn, registered.epoch);
+    async fn pass_messages_up(&mut self, registered: &Registered) -> Result<(), End> {
         loop {
-            let (header, range) = match if_t::next_frame(&self.unread, self.terms.body) {
+            let (item, range) = match self.framing.next(&self.unread, self.terms.body) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
-                Err(_) => return Err(End::Refused(Refusal::BadFrame)),
+                Err(Malformed) => return Err(End::Refused(Refusal::BadFrame)),
             };
             let end = range.end;
-            if self.terms.side == Side::Client && (header.vendor, header.kind) == DATA {
-                // The gateway may send packets as soon as it has sent the configuration.
-                self.unread.drain(..end);
-                self.ties.refusals.count(Refusal::EarlyData);
-                continue;
-            }
+            let (vendor, kind) = match (item, &self.framing, self.terms.side) {
+                (Item::Message { vendor, kind }, ..) => (vendor, kind),
+                (Item::Packet, _, Side::Client) => {
+                    // The gateway may send packets as soon as it has sent the configuration.
+                    self.unread.drain(..end);
+                    self.ties.refusals.count(Refusal::EarlyData);
+                    continue;
+                }
+                (Item::Packet, Framing::IfT { .. }, Side::Gateway) => (VENDOR, DATA),
+                _ => return Err(End::Refused(Refusal::BadFrame)),
+            };
             let body = self.unread.get(range).unwrap_or_default().to_vec();
             self.received.add(end, &self.terms)?;
             self.unread.drain(..end);
-            let frame = FromEdge::Frame {
-                conn,
-                vendor: header.vendor,
-                kind: header.kind,
-                body,
-            };
-            if self.ties.uplink.send_for(epoch, frame).await.is_err() {
-                return Err(End::Refused(Refusal::NoControl));
-            }
+            self.send_up(registered, vendor, kind, body).await?;
         }
         if self.unread.is_empty() {
             // Most of its life a conversation waits for a person: hold no buffer meanwhile.
@@ -257,24 +286,42 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// One frame, one TLS record: the buffer of the TLS connection is empty before (the last
-    /// write was flushed), and a record holds 16 KiB.
-    async fn write_frame(&mut self, vendor: u32, kind: u32, body: &[u8]) -> Result<(), End> {
-        let total = if_t::HEADER + body.len();
-        self.sent.add(total, &self.terms)?;
+    async fn send_up(
+        &self,
+        registered: &Registered,
+        vendor: u32,
+        kind: u32,
+        body: Vec<u8>,
+    ) -> Result<(), End> {
+        let frame = FromEdge::Frame {
+            conn: registered.conn,
+            vendor,
+            kind,
+            body,
+        };
+        let sent = self.ties.uplink.send_for(registered.epoch, frame).await;
+        sent.map_err(|_| End::Refused(Refusal::NoControl))
+    }
+
+    async fn write_message(&mut self, vendor: u32, kind: u32, body: &[u8]) -> Result<(), End> {
+        self.sent.add(LONGEST_HEADER + body.len(), &self.terms)?;
+        let Some(records) = self.framing.message(vendor, kind, body) else {
+            return Err(End::Refused(Refusal::BadFrame));
+        };
+        for record in records {
+            self.write_record(&record).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes one TLS record: the buffer of the TLS connection is empty before (the last write was
+    /// flushed), and this is no more than a record holds.
+    async fn write_record(&mut self, plaintext: &[u8]) -> Result<(), End> {
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
-        if total > RECORD {
-            return Err(End::Refused(Refusal::BadFrame));
-        }
-        let length = u32::try_from(total).unwrap_or(u32::MAX);
-        let mut frame = Vec::with_capacity(total);
-        frame.extend_from_slice(&if_t::encode_header(vendor, kind, length, self.sequence));
-        frame.extend_from_slice(body);
-        self.sequence = self.sequence.wrapping_add(1);
         let written = timeout(self.terms.write_time, async {
-            stream.write_all(&frame).await?;
+            stream.write_all(plaintext).await?;
             stream.flush().await
         });
         match written.await {
@@ -310,8 +357,10 @@ impl Conversation<'_> {
                 (socket, tls.into())
             }
         };
+        let held = self.unread.len();
         // Fails when the peer closed; the data thread will see that, and tell.
         let _ = std::io::Read::read_to_end(&mut tls.reader(), &mut self.unread);
+        self.strip(held)?;
         let socket = socket.into_std().map_err(|_| End::PeerFailed)?;
         self.ties.data.send(ToData::Adopt(Box::new(Adopted {
             conn,
@@ -319,7 +368,7 @@ impl Conversation<'_> {
             stream: socket,
             tls,
             leftover: std::mem::take(&mut self.unread),
-            sequence: self.sequence,
+            framing: self.framing.clone(),
             peer: self.peer,
         })));
         Err(End::HandedOver)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use common::client::{Authority, ClientEdge, Gateway, Identity, dial};
 use common::{Edge, Options, frame, read_all, read_head, read_record, say, soon, until};
 use lockgate_dataplane::link::{DialFailure, EXPORTER_LABEL, FromEdge, ToEdge};
+use lockgate_edge::framing::Framing;
 use lockgate_edge::front::refusal::Refusal;
 use rcgen::date_time_ymd;
 use rustls::pki_types::CertificateDer;
@@ -498,10 +499,10 @@ async fn attach_hands_the_connection_over_without_losing_a_byte() {
     until(|| edge.orders().iter().any(|order| order.starts_with("Frame"))).await;
     until(|| !edge.data.adopted.lock().unwrap().is_empty()).await;
     let mut adopted = edge.data.adopted.lock().unwrap().pop().unwrap();
-    assert_eq!(
-        (adopted.conn, adopted.session, adopted.sequence),
-        (5, 42, 1)
-    );
+    let Framing::IfT { sequence } = adopted.framing else {
+        panic!("{:?}", adopted.framing);
+    };
+    assert_eq!((adopted.conn, adopted.session, sequence), (5, 42, 1));
     assert_eq!(adopted.peer, gateway.get_ref().0.local_addr().unwrap());
     let orders = edge.orders();
     let place = |start| {

@@ -10,6 +10,7 @@ use common::{
     soon, until,
 };
 use lockgate_dataplane::link::{FromEdge, Secret, ToEdge, VERSION};
+use lockgate_edge::framing::Framing;
 use lockgate_edge::front::admission::Kind;
 use lockgate_edge::front::limits::Limits;
 use lockgate_edge::front::refusal::Refusal;
@@ -185,10 +186,10 @@ async fn attach_hands_the_connection_over_without_losing_a_byte() {
     );
     until(|| !edge.data.adopted.lock().unwrap().is_empty()).await;
     let mut adopted = edge.data.adopted.lock().unwrap().pop().unwrap();
-    assert_eq!(
-        (adopted.conn, adopted.session, adopted.sequence),
-        (conn, 42, 0x1f5)
-    );
+    let Framing::IfT { sequence } = adopted.framing else {
+        panic!("{:?}", adopted.framing);
+    };
+    assert_eq!((adopted.conn, adopted.session, sequence), (conn, 42, 0x1f5));
     assert_eq!(adopted.peer, client.get_ref().0.local_addr().unwrap());
     // The frame after attach is the data thread's, which was told about the attach first.
     until(|| {
@@ -218,7 +219,7 @@ async fn attach_hands_the_connection_over_without_losing_a_byte() {
     };
     let mut server = rustls::Stream::new(tls, &mut adopted.stream);
     server
-        .write_all(&frame(0xa4c, 4, adopted.sequence, b"packet"))
+        .write_all(&frame(0xa4c, 4, sequence, b"packet"))
         .unwrap();
     assert_eq!(
         read_record(&mut client).await,

@@ -47,6 +47,7 @@ class RefusalReason(StrEnum):
     COOKIE_REPLAYED = "cookie-replayed"  # the cookie was replaced, and its successor has been used
     OVERTAKEN = "overtaken"  # so it was, but only after this client had connected
     ROAMING = "roaming"  # it may not go on from another address
+    NO_IPV4 = "no-ipv4-address"  # its client speaks a protocol without IPv6
     NOT_ALLOWED = "not-allowed"  # realm or roles are closed to that address, program or certificate
 
 

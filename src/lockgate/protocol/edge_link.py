@@ -16,11 +16,10 @@ from typing import Annotated, TypeAlias
 
 from lockgate.protocol import strict_msgpack
 from lockgate.protocol.errors import PeerError, UsageError
-from lockgate.protocol.if_t import MAX_FRAME
 from lockgate.protocol.secret import Secret
 from lockgate.protocol.strict_msgpack import U8, U16, U32, U64, Length
 
-VERSION = 4
+VERSION = 5
 """Version of this message set; both ends must name the same."""
 
 MAX_RECORD = 16 << 20
@@ -45,6 +44,9 @@ MAX_CERTIFICATES = 16
 MAX_ROOTS = 1024
 """Most trust anchors of one dial; system stores have about 150."""
 
+MAX_BODY = 65535
+"""Longest body of a message to or from a client: a KMP message tells its length in 16 bits. IF-T's are shorter."""
+
 EXPORTER_LABEL = b"EXPORTER-lockgate-resume"
 """TLS exporter label (RFC 8446 section 7.5) of the value that resumptions sign."""
 
@@ -59,7 +61,7 @@ _HeaderText: TypeAlias = Annotated[str, Length(65536)]
 _HeaderSecret: TypeAlias = Annotated[Secret, Length(65536)]
 _Address4: TypeAlias = Annotated[bytes, Length(4, exactly=(0, 4))]
 _Address6: TypeAlias = Annotated[bytes, Length(16, exactly=(0, 16))]
-_FrameBody: TypeAlias = Annotated[bytes, Length(MAX_FRAME)]
+_FrameBody: TypeAlias = Annotated[bytes, Length(MAX_BODY)]
 _Exporter: TypeAlias = Annotated[Secret, Length(32, exactly=(0, 32))]
 _Pin: TypeAlias = Annotated[bytes, Length(32, exactly=(0, 32))]
 _Chain: TypeAlias = Annotated[tuple[Annotated[bytes, Length(65536)], ...], Length(MAX_CERTIFICATES)]
@@ -82,6 +84,13 @@ class Transport(StrEnum):
     NONE = "none"
     TLS = "tls"
     ESP = "esp"
+
+
+class Framing(StrEnum):
+    """How messages and packets stand in the plaintext of a tunnel's TLS connection."""
+
+    IF_T = "if-t"
+    NCP = "ncp"
 
 
 class EndCause(StrEnum):
@@ -148,7 +157,8 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """A live session as the edge knows it; `conn` is 0 and `peer` empty without a connection."""
+    """A live session as the edge knows it; `conn` is 0 and `peer` empty without a connection, and `framing`
+    then means nothing."""
 
     session: U64
     generation: U32
@@ -161,6 +171,7 @@ class SessionState:
     peer: _Endpoint
     spis: Annotated[tuple[U32, ...], Length(MAX_SPIS)]
     traffic: Traffic
+    framing: Framing = Framing.IF_T
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +220,7 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Binds an IF-T connection to a session; from here on the data thread owns it."""
+    """Binds a connection to a session; from here on the data thread owns it."""
 
     conn: U64
     session: U64
@@ -217,7 +228,12 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class LinkFrame:
-    """One IF-T message without its header, to or from the client of `conn`."""
+    """One message without its header, to or from the client of `conn`.
+
+    On an NCP connection `vendor` is 0 and `kind` the KMP type, but for the first message in each
+    direction, which has kind 0: to the client it has no body and accepts the connection, from the client
+    it is its host name (at most 255 bytes of anything).
+    """
 
     conn: U64
     vendor: U32
@@ -233,7 +249,8 @@ class LinkFrame:
 
 @dataclass(frozen=True, slots=True)
 class CloseConn:
-    """Closes a connection after what was queued has been written."""
+    """Closes a connection after what was queued has been written; an NCP connection that has not been
+    accepted is answered 403."""
 
     conn: U64
 
@@ -358,7 +375,8 @@ class EdgeHello:
 
 @dataclass(frozen=True, slots=True)
 class ConnOpened:
-    """A client asked for the IF-T upgrade and got it.
+    """A client asked for the IF-T upgrade and got it; or, with `framing` NCP, for its tunnel, and waits to be
+    accepted by the first LinkFrame or refused by CloseConn.
 
     `peer` and `local` are "address:port"; `client_certificates` are DER, leaf first, proven;
     `cookie` is the raw Cookie header, or empty; `exporter` is keying material of this TLS connection
@@ -378,6 +396,7 @@ class ConnOpened:
     user_agent: _HeaderText
     cookie: _HeaderSecret
     exporter: _Exporter
+    framing: Framing = Framing.IF_T
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from lockgate.protocol import edge_link
 from lockgate.protocol.avp import MAX_AVPS, Avp, decode_avps, encode_avps
 from lockgate.protocol.eap import EapCode, EapPacket, EapType, decode_eap, encode_eap
 from lockgate.protocol.if_t import Frame, FrameReader, Received, encode_frame
+from lockgate.protocol.ncp import config as ncp_config
+from lockgate.protocol.ncp import messages as ncp_messages
 from lockgate.protocol.pulse.config import (
     EspCipher,
     EspHmac,
@@ -143,6 +145,43 @@ tunnels = st.builds(
 @given(tunnels)
 def test_tunnel_configurations(config: TunnelConfig) -> None:
     assert decode_config(encode_config(config)) == config
+
+
+ncp_tunnels = st.builds(
+    TunnelConfig,
+    mtu=st.integers(1, 16368),
+    address4=address4,
+    netmask4=address4,
+    dns=st.lists(address4, max_size=3).map(tuple),
+    wins=st.lists(address4, max_size=3).map(tuple),
+    search_domains=st.lists(st.from_regex(r"[a-z0-9.-]{1,30}", fullmatch=True), max_size=5).map(tuple),
+    include=network_lists().map(lambda networks: tuple(each for each in networks if each.version == 4)),
+    exclude=network_lists().map(lambda networks: tuple(each for each in networks if each.version == 4)),
+    gateway4=st.none() | address4,
+)
+ncp_offers = st.builds(
+    EspOffer,
+    st.sampled_from([EspCipher.AES128_CBC, EspCipher.AES256_CBC]),
+    st.just(EspHmac.SHA1),
+    st.integers(1, 65535),
+    u32,
+    u32,
+    st.booleans(),
+)
+
+
+@given(ncp_tunnels, st.none() | st.tuples(ncp_offers, keys))
+def test_network_connect_configurations(config: TunnelConfig, esp: tuple[EspOffer, EspKeys] | None) -> None:
+    offer, offered = esp or (None, None)
+    config = dataclasses.replace(config, esp=offer)
+    assert ncp_config.decode_config(ncp_config.encode_config(config, offered)) == (config, offered)
+
+
+@given(keys, st.none() | st.booleans(), st.none() | u32)
+def test_network_connect_messages(key: EspKeys, uses_esp: bool | None, mtu: int | None) -> None:
+    assert ncp_messages.decode_keys(ncp_messages.encode_keys(key)) == key
+    options = ncp_messages.Options(uses_esp, mtu)
+    assert ncp_messages.decode_options(ncp_messages.encode_options(options)) == options
 
 
 def values(hint: typing.Any) -> st.SearchStrategy[typing.Any]:

@@ -56,6 +56,7 @@ class SteeredSessions(Sessions):
         return opened
 
     async def resume(self, *args, **kwargs):
+        self._fail("resume")
         resumed = await super().resume(*args, **kwargs)
         self.made.append(resumed)
         await self.may_resume.wait()

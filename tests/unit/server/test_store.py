@@ -325,6 +325,24 @@ def test_resuming_asks_the_judge_about_what_is_stored_now(place):
     run(work())
 
 
+def test_a_client_says_its_name_for_its_own_generation_alone(place):
+    async def work():
+        async with new_store(place) as store:
+            await store.users.add(user())
+            session = await store.sessions.open(wanted := draft(), POOLS, 5, noted)
+            await store.sessions.name_host(session.id, 1, "first")
+            assert (await store.sessions.find(session.id)).client == replace(CLIENT, host_name="first")
+            await store.sessions.resume(again(wanted, 1100.0), lambda _: None, noted)
+            await store.sessions.name_host(session.id, 1, "late")
+            assert (await store.sessions.find(session.id)).client == CLIENT
+            await store.sessions.name_host(session.id, 2, "second")
+            await store.sessions.end(session.id, EndCause.LOGOUT, 1200.0, 1230.0, noted)
+            await store.sessions.name_host(session.id, 2, "later")
+            assert (await store.sessions.find(session.id)).client.host_name == "second"
+
+    run(work())
+
+
 def test_a_session_and_its_line_in_the_audit_are_written_together_or_not_at_all(place):
     def broken(_):
         raise RuntimeError("no line")

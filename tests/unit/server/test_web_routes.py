@@ -18,6 +18,10 @@ PUBLIC = {
     ("gateway", "/portal/files/{name}"),  # style sheet and script, from a table made at start
     ("gateway", "/portal/pages/{archive}/{name:path}"),  # files of custom sign-in pages
     ("gateway", "/portal/logs"),  # uploads of clients: asks for a session's cookie itself
+    # Sign-in of Network Connect clients, who must send their own header; nothing but the conversation's answers.
+    ("gateway", "/dana-na/auth/url_default/welcome.cgi"),
+    ("gateway", "/dana-na/auth/url_default/login.cgi"),
+    ("gateway", "/dana/home/index.cgi"),  # a fixed text
     ("gateway", "/{path:path}"),  # sign-in, at whatever URL a policy names
     ("admin", "/healthz"),
     ("admin", "/readyz"),

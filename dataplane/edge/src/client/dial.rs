@@ -14,8 +14,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::trust::{Judge, Presented};
 use super::{Client, Failure, upgrade};
-use crate::conversation;
+use crate::conversation::{self, Opening};
 use crate::data::ToData;
+use crate::framing::Framing;
 use crate::front::tls;
 use crate::link::directory::{Command, Registered};
 
@@ -55,7 +56,13 @@ pub(super) async fn run(
             drop(judge);
             let (ties, terms) = (ties.clone(), client.terms);
             drop(client);
-            conversation::run(ties, terms, registered, stream.into(), unread, first, peer).await;
+            let opening = Opening {
+                stream: stream.into(),
+                framing: Framing::if_t(terms.side),
+                unread,
+                peer,
+            };
+            conversation::run(ties, terms, registered, opening, first).await;
         }
         Err(failure) => {
             ties.directory.forget(conn);

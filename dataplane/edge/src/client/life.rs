@@ -46,7 +46,7 @@ async fn has_sessions(data: &dyn DataPort) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use lockgate_dataplane::link::{SessionState, Traffic, Transport};
+    use lockgate_dataplane::link::{Framing, SessionState, Traffic, Transport};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -69,6 +69,7 @@ mod tests {
                     peer: String::new(),
                     spis: vec![],
                     traffic: Traffic::default(),
+                    framing: Framing::default(),
                 };
                 let _ = reply.send(vec![state; self.0.load(Ordering::Relaxed)]);
             }

@@ -1,36 +1,21 @@
-//! One TLS tunnel connection: IF-T frames in TLS records, both ways, bounded.
+//! One TLS tunnel connection: messages and packets in TLS records, both ways, bounded.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use lockgate_dataplane::if_t;
 use lockgate_dataplane::rate::TokenBucket;
 use rustix::net::sockopt;
 use rustls::Connection;
 use socket2::SockRef;
 
 use super::Side;
+use super::farewell::Farewell;
 use super::pending::Message;
+use crate::framing::{self, Framing, Item, Malformed};
 
-/// Vendor of the tunnel's messages.
-pub(super) const VENDOR: u32 = 0x0a4c;
-/// Kind of a message that is one inner packet.
-pub(super) const DATA: u32 = 0x04;
-/// Kind of the message by which a client says whether it uses ESP.
-pub(super) const ESP_IN_USE: u32 = 0x05;
-/// Kind of the message that ends the configuration: data may follow, not come before.
-const END_OF_CONFIGURATION: u32 = 0x8f;
-/// Kind of the message by which a client logs out.
-pub(super) const LOGOUT: u32 = 0x89;
-/// Kind of the message that ends a session with a text.
-pub(super) const FATAL: u32 = 0x93;
-
-/// Plaintext of one TLS record. openconnect 9.01 takes a frame only whole from one record.
-pub(super) const RECORD: usize = 16_384;
-/// Longest frame a client may send, header included: what openconnect itself accepts.
-pub(super) const MAX_FRAME: usize = if_t::HEADER + 16_384;
 /// Bytes of TLS that wait for the socket before data is dropped: beyond, packets only get old.
 const QUEUE: usize = 256 << 10;
 /// Beyond this even control messages find no room and the connection is given up.
@@ -52,6 +37,8 @@ const CLIENT: Patience = Patience(Duration::from_secs(10), Duration::from_secs(5
 
 /// Cause of a close: the front or the client left more than the shared buffer holds.
 const TOO_MUCH: &str = "too much data at once";
+/// The same: what came cannot be cut into messages.
+pub(super) const MALFORMED: &str = "impossible frame length";
 
 /// What became of writing the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +69,9 @@ pub(super) struct Conn {
     pub(super) peer: SocketAddr,
     stream: TcpStream,
     tls: Connection,
-    /// The incomplete frame at the end of what was read; holds no memory while empty.
+    /// The incomplete message at the end of what was read; holds no memory while empty.
     carry: Vec<u8>,
-    /// Sequence number of the next outgoing frame.
-    sequence: u32,
+    framing: Framing,
     /// TLS bytes that wait for the socket.
     queued: usize,
     /// The client has its whole configuration: data may be sent.
@@ -117,7 +103,7 @@ impl Conn {
             stream,
             mut tls,
             leftover,
-            sequence,
+            framing,
             peer,
             ..
         } = adopted;
@@ -133,7 +119,7 @@ impl Conn {
         sockopt::set_tcp_keepcnt(&stream, count)?;
         sockopt::set_tcp_user_timeout(&stream, unacknowledged)?;
         SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT)?;
-        // The queue is bounded here: a bound inside rustls would cut a frame in two.
+        // The queue is bounded here: a bound inside rustls would cut a message in two.
         tls.set_buffer_limit(None);
         Ok(Self {
             id: conn,
@@ -143,7 +129,7 @@ impl Conn {
             stream,
             tls,
             carry: leftover,
-            sequence,
+            framing,
             queued: 0,
             // A client hands its connection over when it has read its configuration.
             ready: side == Side::Client,
@@ -155,23 +141,27 @@ impl Conn {
         })
     }
 
-    /// Queues a control message in a record of its own. False when the connection must be given
-    /// up: the client reads too slowly, or the message fits no record.
+    /// Queues a control message in TLS records of its own. False when the connection must be given
+    /// up: the client reads too slowly, or could not take the message.
     pub(super) fn send(&mut self, message: &Message) -> bool {
-        let length = if_t::HEADER + message.body.len();
-        if length > RECORD || self.queued + length > QUEUE_LIMIT {
+        let Message { vendor, kind, body } = message;
+        let records = self.framing.message(*vendor, *kind, body);
+        self.ready |= self.framing.opens_data(*vendor, *kind);
+        self.queue_all(records)
+    }
+
+    /// Queues what a client is told when its session ends. False as with [`send`](Self::send).
+    pub(super) fn say_farewell(&mut self, farewell: &Farewell) -> bool {
+        let records = self.framing.farewell(farewell);
+        self.queue_all(records)
+    }
+
+    fn queue_all(&mut self, records: Option<Vec<Vec<u8>>>) -> bool {
+        let Some(records) = records else {
             return false;
-        }
-        let mut record = Vec::with_capacity(length);
-        record.extend_from_slice(&if_t::encode_header(
-            message.vendor,
-            message.kind,
-            length as u32,
-            self.number(),
-        ));
-        record.extend_from_slice(&message.body);
-        self.ready |= message.vendor == VENDOR && message.kind == END_OF_CONFIGURATION;
-        self.queue(&record)
+        };
+        let length: usize = records.iter().map(Vec::len).sum();
+        self.queued + length <= QUEUE_LIMIT && records.iter().all(|record| self.queue(record))
     }
 
     /// Whether inner packets may be queued now.
@@ -195,14 +185,23 @@ impl Conn {
         self.queued
     }
 
-    /// The next outgoing sequence number.
-    pub(super) fn number(&mut self) -> u32 {
-        let number = self.sequence;
-        self.sequence = number.wrapping_add(1);
-        number
+    /// Writes what stands in front of an inner packet, as [`Framing::head`].
+    #[inline]
+    pub(super) fn head(&mut self, length: usize, room: &mut [u8]) -> Option<usize> {
+        self.framing.head(length, room)
     }
 
-    /// Queues one record of whole frames, at most [`RECORD`] bytes.
+    /// The first item of what was read, as [`Framing::next`].
+    #[inline]
+    pub(super) fn next(&mut self, plain: &[u8]) -> Result<Option<(Item, Range<usize>)>, Malformed> {
+        self.framing.next(plain, framing::MAX_BODY)
+    }
+
+    pub(super) fn framing(&self) -> &Framing {
+        &self.framing
+    }
+
+    /// Queues the plaintext of one TLS record, at most [`framing::RECORD`] bytes.
     pub(super) fn queue(&mut self, record: &[u8]) -> bool {
         self.queued += record.len() + RECORD_OVERHEAD;
         matches!(self.tls.writer().write(record), Ok(taken) if taken == record.len())
@@ -226,8 +225,14 @@ impl Conn {
     }
 
     /// Reads from the socket by way of `net` and decrypts into `plain`, behind the incomplete
-    /// frame of the last time. `plain` must have room for that, for `net` and for one record.
+    /// message of the last time. `plain` must have room for that, for `net` and for one record.
     pub(super) fn read(&mut self, net: &mut [u8], plain: &mut [u8]) -> Input {
+        let carried = self.carry.len();
+        let input = self.decrypt(net, plain);
+        self.strip(input, carried, plain)
+    }
+
+    fn decrypt(&mut self, net: &mut [u8], plain: &mut [u8]) -> Input {
         let read = match (&self.stream).read(net) {
             Ok(0) => {
                 return Input::Closed {
@@ -305,16 +310,37 @@ impl Conn {
 
     /// What the front had read already: plaintext handed over, and what rustls still holds.
     pub(super) fn first_input(&mut self, plain: &mut [u8]) -> Input {
-        match self.unpack(plain).and_then(|used| self.drain(plain, used)) {
+        let carried = self.carry.len();
+        let input = match self.unpack(plain).and_then(|used| self.drain(plain, used)) {
             Some(plain) => Input::Data { plain, read: 0 },
             None => Input::Closed {
                 plain: 0,
                 cause: TOO_MUCH,
             },
-        }
+        };
+        self.strip(input, carried, plain)
     }
 
-    /// Puts the incomplete frame of the last read to the front of `plain`.
+    /// Takes what only cuts the stream out of new plaintext, which is behind what was `carried`.
+    fn strip(&mut self, mut input: Input, carried: usize, plain: &mut [u8]) -> Input {
+        if let Input::Data { plain: used, .. } | Input::Closed { plain: used, .. } = &mut input
+            && *used > carried
+        {
+            let new = plain.get_mut(..*used).unwrap_or_default();
+            match self.framing.strip(new, carried) {
+                Ok(end) => *used = end,
+                Err(Malformed) => {
+                    return Input::Closed {
+                        plain: carried,
+                        cause: MALFORMED,
+                    };
+                }
+            }
+        }
+        input
+    }
+
+    /// Puts the incomplete message of the last read to the front of `plain`.
     fn unpack(&mut self, plain: &mut [u8]) -> Option<usize> {
         let carry = std::mem::take(&mut self.carry);
         plain.get_mut(..carry.len())?.copy_from_slice(&carry);
@@ -333,7 +359,7 @@ impl Conn {
         }
     }
 
-    /// Keeps the incomplete frame at the end of what was read until the next read.
+    /// Keeps the incomplete message at the end of what was read until the next read.
     pub(super) fn keep(&mut self, rest: &[u8]) {
         self.carry = rest.to_vec();
     }

@@ -9,10 +9,6 @@ use lockgate_dataplane::probe::Probe;
 use super::life::Life;
 use super::path_mtu::{PathMtu, Test};
 
-/// Message by which a client says that it uses ESP, or does not.
-pub(super) const USES_ESP: &[u8] = b"ncmo=1\n\0";
-pub(super) const LEFT_ESP: &[u8] = b"ncmo=0\n\0";
-
 /// Something to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deed {

@@ -7,11 +7,11 @@ use lockgate_dataplane::gate::Gate;
 use lockgate_dataplane::link::{EndCause, Fatal, ORPHAN_SECONDS, Rule, Sa};
 use lockgate_dataplane::network::Network;
 
-use super::conn::{Conn, FATAL, Flush, VENDOR};
+use super::conn::{Conn, Flush};
 use super::conns::Conns;
 use super::counts::{Counts, Failure};
 use super::esp::EarlyProbe;
-use super::fatal;
+use super::farewell::Farewell;
 use super::path::Path;
 use super::pending::{Message, Pending};
 use super::poll::{Interest, Poll, Token};
@@ -24,11 +24,6 @@ use super::{Adopted, Side};
 
 /// How long a closed connection may take to read what was sent last and to close its end, in ms.
 const LINGER: u64 = 5000;
-
-/// `errorType` of a session that was ended by an administrator or a fault of ours.
-const TERMINATED: u32 = 7;
-/// `errorType` of a session that ran out of time.
-const TIMED_OUT: u32 = 8;
 
 /// Everything alive, and what is known about it.
 #[derive(Debug)]
@@ -179,7 +174,7 @@ impl Book {
         else {
             return self.counts.failure(Failure::StaleOrder);
         };
-        self.dismiss(&session, "session closed", fatal, now);
+        self.dismiss(&session, "session closed", fatal.map(Farewell::from), now);
     }
 
     /// Ends a session for a reason of our own.
@@ -187,48 +182,32 @@ impl Book {
         let Some(session) = self.sessions.remove(slot) else {
             return;
         };
-        let told = match cause {
-            EndCause::Idle => Some((TIMED_OUT, "The session ended because it was not used.")),
-            EndCause::Expired => Some((TIMED_OUT, "The session reached its time limit.")),
-            EndCause::Orphaned => Some((
-                TERMINATED,
-                "The gateway cannot manage this session any more.",
-            )),
-            // The client knows.
-            EndCause::Logout => None,
-        };
         self.report.session_ended(&session, cause);
-        let fatal = told.map(|(code, text)| Fatal {
-            code,
-            text: text.to_owned(),
-        });
-        self.dismiss(&session, "session ended", fatal.as_ref(), now);
+        self.dismiss(&session, "session ended", Farewell::of(cause), now);
     }
 
     /// Closes what a session that has just been taken out leaves behind.
-    fn dismiss(&mut self, session: &Session, cause: &'static str, fatal: Option<&Fatal>, now: u64) {
+    fn dismiss(
+        &mut self,
+        session: &Session,
+        cause: &'static str,
+        farewell: Option<Farewell>,
+        now: u64,
+    ) {
         if self.side == Side::Client {
             self.close_port(session.esp.peer);
         }
         // A client has nothing to explain to a gateway, which keeps the session for its cookie.
-        let fatal = fatal.filter(|_| self.side == Side::Gateway);
-        let message = fatal.map(|fatal| Message {
-            vendor: VENDOR,
-            kind: FATAL,
-            body: fatal::body(fatal.code, &fatal.text),
-        });
+        let farewell = farewell.filter(|_| self.side == Side::Gateway);
         if let Some((conn, _)) = session.conn {
             if let Some(conn) = self.conns.get_mut(conn) {
                 conn.owner = 0;
                 // A client that reads too slowly for this is closed without it.
-                let _ = message.is_none_or(|message| conn.send(&message));
+                let _ = farewell.is_none_or(|farewell| conn.say_farewell(&farewell));
             }
             self.leave(conn, cause, now);
         } else if session.attached != 0 {
-            if let Some(message) = message {
-                self.pending.push(session.attached, message);
-            }
-            self.pending.disown(session.attached);
+            self.pending.disown(session.attached, farewell);
         }
     }
 
@@ -342,8 +321,12 @@ impl Book {
             .poll
             .add(&*conn, Token::Conn(slot), Interest::Read)
             .is_ok();
-        let taken = awaited.messages.iter().all(|message| conn.send(message));
+        let taken = awaited.messages.iter().all(|message| conn.send(message))
+            && awaited
+                .farewell
+                .is_none_or(|farewell| conn.say_farewell(&farewell));
         conn.owner = owner;
+        let framing = conn.framing().name();
         // Only the connection that was attached last may carry the session.
         let session = session.filter(|slot| {
             let session = self.sessions.get(*slot);
@@ -353,6 +336,7 @@ impl Book {
             conn.session = Some(session);
             let former = self.sessions.get_mut(session).and_then(|session| {
                 session.path.forget_word();
+                session.framing = framing;
                 session.conn.replace((slot, peer))
             });
             if let Some((former, _)) = former {

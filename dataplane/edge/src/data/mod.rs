@@ -23,7 +23,7 @@ mod conn;
 mod conns;
 mod counts;
 mod esp;
-mod fatal;
+mod farewell;
 mod follow;
 mod from_tun;
 mod lead;
@@ -57,6 +57,9 @@ use lockgate_dataplane::link::{FromEdge, SessionState, ToEdge};
 use lockgate_dataplane::network::Network;
 
 pub use clock::{Clock, Monotonic};
+pub use farewell::Farewell;
+
+use crate::framing::Framing;
 
 /// An order to the data thread.
 pub enum ToData {
@@ -79,7 +82,7 @@ pub enum ToData {
     Shutdown,
 }
 
-/// An established IF-T connection on its way from the front to the data thread.
+/// An established connection on its way from the front to the data thread.
 pub struct Adopted {
     pub conn: u64,
     pub session: u64,
@@ -87,10 +90,9 @@ pub struct Adopted {
     pub stream: TcpStream,
     /// Handshake complete.
     pub tls: rustls::Connection,
-    /// Plaintext already read from `tls`: whole or partial frames.
+    /// Plaintext already read from `tls` and stripped: whole or partial messages.
     pub leftover: Vec<u8>,
-    /// Sequence number of the next outgoing IF-T frame.
-    pub sequence: u32,
+    pub framing: Framing,
     pub peer: SocketAddr,
 }
 

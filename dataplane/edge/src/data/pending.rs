@@ -4,6 +4,8 @@
 
 use hashbrown::HashMap;
 
+use super::farewell::Farewell;
+
 /// Most frames one such connection may hold: a sign-in ends with three.
 const MAX_FRAMES: usize = 64;
 /// Most bytes they may have.
@@ -11,7 +13,7 @@ const MAX_BYTES: usize = 64 << 10;
 /// How long the front may take, in ms: it needs one turn of its event loop.
 const PATIENCE: u64 = 30_000;
 
-/// One outgoing IF-T message.
+/// One outgoing message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) vendor: u32,
@@ -27,6 +29,8 @@ pub(super) struct Awaited {
     /// It must be closed once it is here.
     pub(super) closing: bool,
     pub(super) messages: Vec<Message>,
+    /// The last word, behind all messages.
+    pub(super) farewell: Option<Farewell>,
     bytes: usize,
     since: u64,
 }
@@ -43,6 +47,7 @@ impl Pending {
                 session,
                 closing: session.is_none(),
                 messages: Vec::new(),
+                farewell: None,
                 bytes: 0,
                 since: now,
             },
@@ -76,11 +81,12 @@ impl Pending {
         }
     }
 
-    /// Its session has ended: as [`close`](Self::close), and it belongs to none.
-    pub(super) fn disown(&mut self, conn: u64) {
+    /// Its session has ended: as [`close`](Self::close), it belongs to none, and is told why.
+    pub(super) fn disown(&mut self, conn: u64, farewell: Option<Farewell>) {
         self.close(conn);
         if let Some(awaited) = self.0.get_mut(&conn) {
             awaited.session = None;
+            awaited.farewell = farewell;
         }
     }
 
@@ -142,7 +148,7 @@ mod tests {
         pending.expect(1, Some(9), 0);
         pending.close(1);
         assert_eq!(pending.session(1), Some(9));
-        pending.disown(1);
+        pending.disown(1, None);
         assert_eq!(pending.session(1), None);
         assert!(pending.take(1).unwrap().closing);
         pending.expect(2, None, 0);

@@ -1,10 +1,9 @@
-//! Data frames on their way out: whole frames for one connection share TLS records.
+//! Packets on their way out over TLS: framed ones for one connection share TLS records.
 
 use lockgate_dataplane::discard::Discard;
-use lockgate_dataplane::if_t;
 
-use super::conn::{DATA, RECORD, VENDOR};
 use super::lifecycle::Book;
+use crate::framing::{LONGEST_HEAD, RECORD};
 
 /// Queued bytes at which the socket is written within a turn.
 const WRITE_AT: usize = 64 << 10;
@@ -27,8 +26,8 @@ impl Record {
         }
     }
 
-    /// Room for an inner packet of `length` bytes to the connection in slot `target`, its frame
-    /// header written. The frame counts as sent: the caller must fill all of the room.
+    /// Room for an inner packet of `length` bytes to the connection in slot `target`, what stands in
+    /// front of it written. It counts as sent: the caller must fill all of the room.
     #[inline]
     pub(super) fn room(
         &mut self,
@@ -37,10 +36,10 @@ impl Record {
         book: &mut Book,
         now: u64,
     ) -> Result<&mut [u8], Discard> {
-        let total = if_t::HEADER + length;
+        let longest = LONGEST_HEAD + length;
         if self.target != Some(target) {
             self.finish(book, now);
-        } else if self.used + total > RECORD {
+        } else if self.used + longest > RECORD {
             self.queue(book, now);
         }
         let conn = book
@@ -51,14 +50,11 @@ impl Record {
         if !conn.takes_data() {
             return Err(Discard::QueueFull);
         }
-        let room = self
-            .buffer
-            .get_mut(self.used..self.used + total)
-            .ok_or(Discard::TooBig)?;
-        let (header, body) = room.split_first_chunk_mut().ok_or(Discard::TooBig)?;
-        *header = if_t::encode_header(VENDOR, DATA, total as u32, conn.number());
+        let room = self.buffer.get_mut(self.used..).unwrap_or_default();
+        let head = conn.head(length, room).ok_or(Discard::TooBig)?;
+        let body = room.get_mut(head..head + length).ok_or(Discard::TooBig)?;
         self.target = Some(target);
-        self.used += total;
+        self.used += head + length;
         Ok(body)
     }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lockgate_dataplane::discard::Discard;
 use lockgate_dataplane::gate::{Gate, RuleError};
-use lockgate_dataplane::link::{EndCause, Rule, SessionState, Traffic, Transport};
+use lockgate_dataplane::link::{EndCause, Framing, Rule, SessionState, Traffic, Transport};
 
 use lockgate_dataplane::probe::Probe;
 use lockgate_dataplane::rate::TokenBucket;
@@ -77,6 +77,8 @@ pub(super) struct Session {
     pub(super) attached: u64,
     /// That connection once it is ours: its slot, and where it comes from.
     pub(super) conn: Option<(usize, SocketAddr)>,
+    /// How messages stand on it.
+    pub(super) framing: Framing,
     /// An order to replace this session has been refused: the connection attached next was meant
     /// for it, and must not carry this session.
     pub(super) refused_attach: bool,
@@ -137,6 +139,7 @@ impl Session {
             gate,
             attached: 0,
             conn: None,
+            framing: Framing::default(),
             refused_attach: false,
             esp: Esp::default(),
             path,
@@ -349,6 +352,7 @@ impl Session {
             peer: peer_text(peer),
             spis: self.esp.spis().collect(),
             traffic: self.traffic,
+            framing: self.framing,
         }
     }
 }

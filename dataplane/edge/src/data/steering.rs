@@ -2,14 +2,14 @@
 //! and telling the gateway. [`lead`](super::lead) decides, this carries out.
 
 use super::Side;
-use super::conn::{ESP_IN_USE, VENDOR};
 use super::counts::Failure;
-use super::lead::{Deed, LEFT_ESP, USES_ESP};
+use super::lead::Deed;
 use super::lifecycle::Book;
 use super::pending::Message;
 use super::poll::{Interest, Token};
 use super::port::{Peer, Port, Sent};
 use super::probes;
+use crate::framing::{ESP_IN_USE, LEFT_ESP, USES_ESP, VENDOR};
 
 impl Book {
     /// A client's session: a socket for its ESP packets, instead of the one it had.

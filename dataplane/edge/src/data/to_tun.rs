@@ -5,23 +5,22 @@ use std::ops::Range;
 
 use lockgate_dataplane::discard::Discard;
 use lockgate_dataplane::esp::{self, IPV4, IPV6};
-use lockgate_dataplane::if_t;
 use lockgate_dataplane::link::EndCause;
 use lockgate_dataplane::mss;
 use lockgate_dataplane::probe::{self, Probe};
 use quinn_udp::RecvMeta;
 
 use super::Side;
-use super::conn::{DATA, ESP_IN_USE, Input, LOGOUT, MAX_FRAME, RECORD, VENDOR};
+use super::conn::{Input, MALFORMED};
 use super::counts::{Counts, Failure};
 use super::esp::EarlyProbe;
-use super::lead::{LEFT_ESP, USES_ESP};
 use super::lifecycle::Book;
 use super::port::{Peer, RECEIVE_BUFFER, RECEIVE_BUFFERS};
 use super::probes;
 use super::report::Report;
 use super::session::Session;
 use super::tun::Tun;
+use crate::framing::{Item, LONGEST_HEADER, MAX_BODY, Malformed, RECORD};
 
 /// Receives and bytes of one turn of a UDP socket.
 const RECEIVES: usize = 4;
@@ -30,8 +29,8 @@ const PORT_BYTES: usize = 256 << 10;
 const CONN_BYTES: usize = 128 << 10;
 /// Bytes of one read from a TLS socket.
 const NET: usize = 64 << 10;
-/// Plaintext of one read: the frame cut by the last one, what was read, the record rustls held.
-const PLAIN: usize = MAX_FRAME + NET + RECORD + 4096;
+/// Plaintext of one read: the message cut by the last one, what was read, the record rustls held.
+const PLAIN: usize = LONGEST_HEADER + MAX_BODY + NET + RECORD + 4096;
 
 #[derive(Debug)]
 pub(super) struct ToTun {
@@ -202,7 +201,7 @@ impl ToTun {
     ) -> Option<usize> {
         match input {
             Input::Nothing => Some(0),
-            Input::Data { plain, read } => match self.frames(slot, plain, tun, book, now) {
+            Input::Data { plain, read } => match self.messages(slot, plain, tun, book, now) {
                 Ok(()) => Some(read),
                 Err(cause) => {
                     book.leave(slot, cause, now);
@@ -211,15 +210,15 @@ impl ToTun {
             },
             Input::Closed { plain, cause } => {
                 // A logout is often followed at once by the end of the stream.
-                let _ = self.frames(slot, plain, tun, book, now);
+                let _ = self.messages(slot, plain, tun, book, now);
                 book.lose(slot, cause, now);
                 None
             }
         }
     }
 
-    /// Works off the frames in the first `length` bytes of plaintext; keeps an incomplete one.
-    fn frames(
+    /// Works off the messages in the first `length` bytes of plaintext; keeps an incomplete one.
+    fn messages(
         &mut self,
         slot: usize,
         length: usize,
@@ -231,60 +230,64 @@ impl ToTun {
         let mut changed = None;
         let result = loop {
             let rest = self.plain.get(at..length).unwrap_or_default();
-            let (header, body) = match if_t::next_frame(rest, MAX_FRAME - if_t::HEADER) {
-                Ok(Some((header, body))) => (header, at + body.start..at + body.end),
-                Ok(None) => break Ok(()),
-                Err(_) => break Err("impossible frame length"),
-            };
-            at = body.end;
             let Some(conn) = book.conns.get_mut(slot) else {
                 break Ok(());
             };
-            if header.vendor == VENDOR && header.kind == DATA {
-                // A client that sends data has read the end of its configuration.
-                conn.set_ready();
-                let Some(owner) = conn.session else { continue };
-                let Some(session) = book.sessions.get_mut(owner) else {
-                    continue;
-                };
-                if heard_tls(session, self.plain.get(body.start).copied(), now) {
-                    changed = Some(owner);
+            let (item, body) = match conn.next(rest) {
+                Ok(Some((item, body))) => (item, at + body.start..at + body.end),
+                Ok(None) => break Ok(()),
+                Err(Malformed) => break Err(MALFORMED),
+            };
+            at = body.end;
+            match item {
+                Item::Packet => {
+                    // A client that sends data has read the end of its configuration.
+                    conn.set_ready();
+                    let Some(owner) = conn.session else { continue };
+                    let Some(session) = book.sessions.get_mut(owner) else {
+                        continue;
+                    };
+                    if heard_tls(session, self.plain.get(body.start).copied(), now) {
+                        changed = Some(owner);
+                    }
+                    let result = deliver(
+                        &mut self.plain,
+                        body,
+                        (owner, session),
+                        tun,
+                        &mut book.report,
+                        &mut book.counts,
+                        now,
+                    );
+                    if let Err(reason) = result {
+                        book.counts.discard(reason);
+                    }
                 }
-                let result = deliver(
-                    &mut self.plain,
-                    body,
-                    (owner, session),
-                    tun,
-                    &mut book.report,
-                    &mut book.counts,
-                    now,
-                );
-                if let Err(reason) = result {
-                    book.counts.discard(reason);
-                }
-            } else if header.vendor == VENDOR
-                && header.kind == LOGOUT
-                && book.side == Side::Gateway
-                && let Some(owner) = conn.session
-            {
-                // Holds without a control plane too: nobody may use the session after this.
-                book.end(owner, EndCause::Logout, now);
-                at = length;
-                break Ok(());
-            } else if conn.grants_frame(now) {
-                let body = self.plain.get(body).unwrap_or_default();
-                if header.vendor == VENDOR
-                    && header.kind == ESP_IN_USE
-                    && (body == LEFT_ESP || body == USES_ESP)
-                    && let Some(owner) = conn.session
-                    && let Some(session) = book.sessions.get_mut(owner)
+                Item::Unreadable => book.counts.discard(Discard::NotIp),
+                Item::Message { vendor, kind }
+                    if book.side == Side::Gateway
+                        && conn.framing().logs_out(vendor, kind)
+                        && conn.session.is_some() =>
                 {
-                    session.path.told(body == USES_ESP);
-                    changed = Some(owner);
+                    // Holds without a control plane too: nobody may use the session after this.
+                    if let Some(owner) = conn.session {
+                        book.end(owner, EndCause::Logout, now);
+                    }
+                    at = length;
+                    break Ok(());
                 }
-                book.report.frame(conn.id, header.vendor, header.kind, body);
-            } else {
-                break Err("too many control messages");
+                Item::Message { vendor, kind } if conn.grants_frame(now) => {
+                    let body = self.plain.get(body).unwrap_or_default();
+                    if let Some(uses_esp) = conn.framing().says_esp(vendor, kind, body)
+                        && let Some(owner) = conn.session
+                        && let Some(session) = book.sessions.get_mut(owner)
+                    {
+                        session.path.told(uses_esp);
+                        changed = Some(owner);
+                    }
+                    book.report.frame(conn.id, vendor, kind, body);
+                }
+                Item::Message { .. } => break Err("too many control messages"),
             }
         };
         tun.flush(&mut self.plain, &mut book.counts);

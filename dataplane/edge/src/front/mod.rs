@@ -1,9 +1,9 @@
 //! The front: from `accept` to the moment a connection belongs to a session.
 //!
 //! [`listener`] accepts and asks the [`admission`] desk for a place; [`serve`] brings one
-//! connection through TLS ([`tls`], [`possession`]) and HTTP; [`upgrade`] recognises a request
-//! for the tunnel and [`crate::conversation`] carries its IF-T frames to and from the control plane
-//! until the data thread takes over; every other request goes through [`request`], which
+//! connection through TLS ([`tls`], [`possession`]) and HTTP; [`upgrade`] and [`ncp`] recognise
+//! requests for a tunnel and [`crate::conversation`] carries its messages to and from the control
+//! plane until the data thread takes over; every other request goes through [`request`], which
 //! refuses odd ones and replaces headers nobody outside may set, and [`proxy`] to the control
 //! plane's HTTP server. [`limits`] holds the numbers, [`refusal`] counts why people were turned
 //! away. The front decides nothing about users.
@@ -13,6 +13,7 @@ pub mod body;
 pub mod framing;
 pub mod limits;
 pub mod listener;
+pub mod ncp;
 pub mod possession;
 pub mod proxy;
 pub mod refusal;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use crate::conversation::{Terms, Ties};
 use crate::data::Side;
+use crate::framing::MAX_BODY;
 use crate::link::DataPort;
 use crate::link::directory::Directory;
 use crate::link::uplink::Uplink;
@@ -66,8 +68,7 @@ impl Front {
             side: Side::Gateway,
             frames: self.limits.sign_in_frames,
             bytes: self.limits.sign_in_bytes,
-            // No frame is larger than what sign-in may send in all.
-            body: self.limits.sign_in_bytes,
+            body: self.limits.sign_in_bytes.min(MAX_BODY),
             time: self.limits.sign_in_time(),
             write_time: self.limits.write_time(),
         }

@@ -43,6 +43,8 @@ refusals! {
     /// No control plane to ask.
     NoControl => "front_no_control",
     BadFrame => "front_bad_frame",
+    /// A client of Network Connect spoke before it was let in.
+    EarlyBytes => "front_early_bytes",
     SignInTimeout => "front_sign_in_timeout",
     SignInFrames => "front_sign_in_frames",
     SignInBytes => "front_sign_in_bytes",

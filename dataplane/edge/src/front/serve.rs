@@ -3,17 +3,17 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use lockgate_dataplane::link::{ConnOpened, FromEdge};
+use lockgate_dataplane::link::{self, ConnOpened, FromEdge};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -26,9 +26,11 @@ use super::proxy::{NoAnswer, Upstream};
 use super::refusal::Refusal;
 use super::request::{self, Facts};
 use super::tls::TlsFacts;
-use super::{Front, tls, upgrade};
+use super::{Front, ncp, tls, upgrade};
 use crate::bootstrap::Role;
-use crate::conversation;
+use crate::conversation::{self, Opening};
+use crate::data::Side;
+use crate::framing::Framing;
 use crate::lock;
 
 /// Where a connection comes from and where it arrived.
@@ -39,9 +41,30 @@ pub struct Ends {
     pub role: Role,
 }
 
-/// A granted upgrade, waiting for hyper to let go of the stream.
-struct Granted {
-    upgrade: OnUpgrade,
+/// A request for a tunnel that was found good; hyper has to let go of the stream for it.
+enum Granted {
+    /// hyper answers 101, and is done with the connection.
+    Upgrade(Box<ConnOpened>),
+    /// The service fails with [`TakenOver`], and hyper is done without an answer. Of the request's body
+    /// nothing may have come.
+    Ncp(Box<ConnOpened>, Incoming),
+}
+
+/// A request that hyper shall not answer.
+#[derive(Debug)]
+struct TakenOver;
+
+impl std::fmt::Display for TakenOver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the connection is taken over")
+    }
+}
+
+impl std::error::Error for TakenOver {}
+
+/// A connection that leaves HTTP, and what is known about it.
+struct Tunnel {
+    opening: Opening,
     opened: Box<ConnOpened>,
 }
 
@@ -73,10 +96,8 @@ pub async fn connection(front: Arc<Front>, stream: TcpStream, ends: Ends, place:
         upstream: tokio::sync::Mutex::default(),
         granted: Mutex::default(),
     });
-    Box::pin(http(exchange.clone(), stream)).await;
-    let granted = lock(&exchange.granted).take();
-    if let Some(granted) = granted {
-        Box::pin(tunnel(exchange, granted)).await;
+    if let Some(tunnel) = Box::pin(http(exchange.clone(), stream)).await {
+        Box::pin(talk(exchange, tunnel)).await;
     }
 }
 
@@ -99,14 +120,14 @@ async fn handshake(
     None
 }
 
-/// HTTP until the connection closes or is upgraded.
-async fn http(exchange: Arc<Exchange>, stream: TlsStream<TcpStream>) {
+/// HTTP until the connection closes or becomes a tunnel.
+async fn http(exchange: Arc<Exchange>, stream: TlsStream<TcpStream>) -> Option<Tunnel> {
     let limits = &exchange.front.limits;
     let service = service_fn(|request| {
         let exchange = exchange.clone();
-        async move { Ok::<_, std::convert::Infallible>(exchange.answer(request).await) }
+        async move { exchange.answer(request).await }
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Also the longest silence between two requests; the first head has a deadline below.
         .header_read_timeout(limits.http_idle_time().max(limits.head_time()))
@@ -117,60 +138,75 @@ async fn http(exchange: Arc<Exchange>, stream: TlsStream<TcpStream>) {
         .serve_connection(
             TokioIo::new(Watched::new(stream, exchange.front.refusals.clone())),
             service,
-        )
-        .with_upgrades();
-    let mut connection = pin!(connection);
+        );
     let first_head = sleep(limits.head_time());
     let done = tokio::select! {
-        done = connection.as_mut() => done,
-        () = exchange.place.evicted() => return,
+        done = &mut connection => done,
+        () = exchange.place.evicted() => return None,
         () = first_head => {
             if exchange.place.is_half_open() {
-                return exchange.front.refusals.count(Refusal::HeadTimeout);
+                exchange.front.refusals.count(Refusal::HeadTimeout);
+                return None;
             }
-            connection.await
+            (&mut connection).await
         }
     };
-    match done {
-        Err(problem) if problem.is_timeout() => exchange.front.refusals.count(Refusal::HeadTimeout),
-        Err(problem) if problem.is_parse() => exchange.front.refusals.count(Refusal::BadHead),
+    let refusals = &exchange.front.refusals;
+    match &done {
+        Err(problem) if problem.is_timeout() => refusals.count(Refusal::HeadTimeout),
+        Err(problem) if problem.is_parse() => refusals.count(Refusal::BadHead),
         _ => {}
     }
-}
-
-async fn tunnel(exchange: Arc<Exchange>, granted: Granted) {
-    let Ok(upgraded) = granted.upgrade.await else {
-        return;
-    };
-    // The type is the one `http` put in.
-    let Ok(parts) = upgraded.downcast::<TokioIo<Watched<TlsStream<TcpStream>>>>() else {
-        return;
+    let granted = lock(&exchange.granted).take()?;
+    let parts = connection.into_parts();
+    let (mut opened, framing) = match (granted, done) {
+        (Granted::Upgrade(opened), Ok(())) => (opened, Framing::if_t(Side::Gateway)),
+        (Granted::Ncp(opened, mut body), Err(problem)) if problem.is_user() => {
+            // hyper reads a body ahead: what came may be in its hands or in its buffer.
+            let early = now_or_never(body.frame()).flatten();
+            if early.is_some_and(|frame| frame.is_ok()) || !parts.read_buf.is_empty() {
+                refusals.count(Refusal::EarlyBytes);
+                return None;
+            }
+            (opened, Framing::ncp())
+        }
+        _ => return None,
     };
     let stream = parts.io.into_inner().into_inner();
-    let Exchange { front, ends, .. } = &*exchange;
-    // The link was there when the upgrade was granted; should it have gone since, the client
+    opened.exporter = tls::exporter(stream.get_ref().1);
+    let opening = Opening {
+        stream: stream.into(),
+        framing,
+        unread: parts.read_buf.to_vec(),
+        peer: exchange.ends.peer,
+    };
+    Some(Tunnel { opening, opened })
+}
+
+/// Everything after HTTP.
+async fn talk(exchange: Arc<Exchange>, tunnel: Tunnel) {
+    let Tunnel {
+        opening,
+        mut opened,
+    } = tunnel;
+    let front = &exchange.front;
+    // The link was there when the tunnel was granted; should it have gone since, the client
     // sees its connection close, as all others do at that moment.
     let Some(registered) = front.directory.register() else {
         return;
     };
-    let mut opened = granted.opened;
     opened.conn = registered.conn;
-    opened.exporter = tls::exporter(stream.get_ref().1);
-    let (ties, terms, peer, unread) = (
-        front.ties(),
-        front.terms(),
-        ends.peer,
-        parts.read_buf.to_vec(),
-    );
+    let (ties, terms) = (front.ties(), front.terms());
     let place = exchange.place.clone();
     drop(exchange);
     let first = FromEdge::ConnOpened(opened);
-    conversation::run(ties, terms, registered, stream.into(), unread, first, peer).await;
+    conversation::run(ties, terms, registered, opening, first).await;
     drop(place);
 }
 
 impl Exchange {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+    /// Fails when somebody else goes on with the connection.
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Answer>, TakenOver> {
         let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let asks_upgrade = request.headers().contains_key(header::UPGRADE);
         let mut response = match request::check(&request) {
@@ -179,7 +215,16 @@ impl Exchange {
                 closing(StatusCode::BAD_REQUEST, odd.text())
             }
             Ok(()) if self.ends.role == Role::Gateway && upgrade::is_wanted(request.headers()) => {
-                return self.upgrade(request).await;
+                return Ok(self.upgrade(request).await);
+            }
+            Ok(()) if self.ends.role == Role::Gateway && ncp::is_wanted(&request) => {
+                match self.network_connect(request).await {
+                    Ok(granted) => {
+                        *lock(&self.granted) = Some(granted);
+                        return Err(TakenOver);
+                    }
+                    Err(refused) => refused,
+                }
             }
             Ok(()) => self.forward(request).await,
         };
@@ -189,10 +234,10 @@ impl Exchange {
                 .headers_mut()
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        response
+        Ok(response)
     }
 
-    async fn upgrade(&self, mut request: Request<Incoming>) -> Response<Answer> {
+    async fn upgrade(&self, request: Request<Incoming>) -> Response<Answer> {
         if !upgrade::is_possible(&request) {
             self.front.refusals.count(Refusal::BadRequest);
             return closing(
@@ -200,24 +245,49 @@ impl Exchange {
                 "A tunnel starts with a GET without a body.\n",
             );
         }
+        match self.make_room().await {
+            Err(refused) => refused,
+            Ok(()) => {
+                let opened = self.opened(&request, link::Framing::IfT);
+                *lock(&self.granted) = Some(Granted::Upgrade(opened));
+                upgrade::switching()
+            }
+        }
+    }
+
+    async fn network_connect(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Granted, Response<Answer>> {
+        if !ncp::is_possible(request.version(), request.headers()) {
+            self.front.refusals.count(Refusal::BadRequest);
+            return Err(closing(
+                StatusCode::BAD_REQUEST,
+                "This is not how a tunnel starts.\n",
+            ));
+        }
+        self.make_room().await?;
+        let opened = self.opened(&request, link::Framing::Ncp);
+        Ok(Granted::Ncp(opened, request.into_body()))
+    }
+
+    /// A place among those who sign in, and a control plane for it.
+    async fn make_room(&self) -> Result<(), Response<Answer>> {
         if self.place.become_kind(Kind::SignIn).is_err() {
-            return busy("Too many people are signing in. Try again in a few seconds.\n");
+            return Err(busy(
+                "Too many people are signing in. Try again in a few seconds.\n",
+            ));
         }
-        if !self
-            .front
-            .directory
-            .wait_for_link(self.front.limits.upgrade_wait())
-            .await
-        {
+        let patience = self.front.limits.upgrade_wait();
+        if !self.front.directory.wait_for_link(patience).await {
             self.front.refusals.count(Refusal::NoControl);
-            return busy(NoAnswer::Down.text());
+            return Err(busy(NoAnswer::Down.text()));
         }
-        let opened = upgrade::facts(&request, self.ends.peer, self.ends.local, &self.tls);
-        *lock(&self.granted) = Some(Granted {
-            upgrade: hyper::upgrade::on(&mut request),
-            opened,
-        });
-        upgrade::switching()
+        Ok(())
+    }
+
+    fn opened(&self, request: &Request<Incoming>, framing: link::Framing) -> Box<ConnOpened> {
+        upgrade::facts(request, self.ends.peer, self.ends.local, &self.tls, framing)
     }
 
     async fn forward(&self, request: Request<Incoming>) -> Response<Answer> {
@@ -257,6 +327,15 @@ impl Exchange {
                 response
             }
         }
+    }
+}
+
+/// What a future has to say at once.
+fn now_or_never<T>(future: impl Future<Output = T> + Unpin) -> Option<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut context) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
     }
 }
 

@@ -7,7 +7,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Body;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
-use lockgate_dataplane::link::{ConnOpened, Secret};
+use lockgate_dataplane::link::{ConnOpened, Framing, Secret};
 use serde_bytes::ByteBuf;
 
 use super::body::Answer;
@@ -54,6 +54,7 @@ pub fn facts<B>(
     peer: SocketAddr,
     local: SocketAddr,
     tls: &TlsFacts,
+    framing: Framing,
 ) -> Box<ConnOpened> {
     let headers = request.headers();
     let text = |name| {
@@ -89,6 +90,7 @@ pub fn facts<B>(
         user_agent: text(header::USER_AGENT),
         cookie: Secret(cookies.join(&b"; "[..])),
         exporter: Secret(Vec::new()),
+        framing,
     })
 }
 
@@ -124,9 +126,12 @@ mod tests {
             .body(())
             .unwrap();
         let [peer, local] = ["[2001:db8::2]:5", "192.0.2.1:443"].map(|text| text.parse().unwrap());
-        let opened = facts(&request, peer, local, &TlsFacts::default());
+        let opened = facts(&request, peer, local, &TlsFacts::default(), Framing::IfT);
         assert_eq!(opened.peer, "[2001:db8::2]:5");
-        assert_eq!(opened.path, "/team?x=1");
+        assert_eq!(
+            (opened.path.as_str(), opened.framing),
+            ("/team?x=1", Framing::IfT)
+        );
         assert_eq!(opened.cookie, Secret(b"DSID=1; b=2".to_vec()));
         assert_eq!(
             (opened.host.as_str(), opened.user_agent.as_str()),

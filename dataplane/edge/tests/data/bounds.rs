@@ -9,6 +9,7 @@ use lockgate_dataplane::if_t::encode_header;
 use lockgate_dataplane::link::{FromEdge, ToEdge};
 use lockgate_dataplane::vnet::VnetHeader;
 use lockgate_edge::data::{Adopted, Side, ToData};
+use lockgate_edge::framing::Framing;
 
 use crate::gateway::{Edge, Gateway, IDENTITY, SESSION, Settings};
 use crate::packets::{CLIENT4, HOST4, udp};
@@ -110,7 +111,7 @@ fn a_client_stops_reading_its_tun_instead_of_dropping() {
         stream: here,
         tls: tls.into(),
         leftover: Vec::new(),
-        sequence: 0,
+        framing: Framing::if_t(Side::Client),
         peer,
     })));
     client.sync();

@@ -90,6 +90,12 @@ impl Client {
         true
     }
 
+    /// The plaintext of one record; `None` at the end of the stream.
+    pub fn plaintext(&mut self) -> Option<Vec<u8>> {
+        assert!(self.received.is_empty(), "frames have been read");
+        self.record().then(|| std::mem::take(&mut self.received))
+    }
+
     /// The next frame; `None` at the end of the stream. Panics when a record cuts a frame.
     pub fn next(&mut self) -> Option<Frame> {
         if self.received.is_empty() && !self.record() {

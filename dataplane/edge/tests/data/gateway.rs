@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use lockgate_dataplane::link::{FromEdge, Rule, Sa, Secret, SessionState, Suite, ToEdge};
 use lockgate_dataplane::vnet::VnetHeader;
 use lockgate_edge::data::{Adopted, Clock, DataConfig, DataHandle, Side, ToData, spawn};
+use lockgate_edge::framing::Framing;
 use rustls::pki_types::PrivateKeyDer;
 
 use crate::client::Client;
@@ -400,7 +401,7 @@ impl Gateway {
                 stream,
                 tls: tls.into(),
                 leftover: Vec::new(),
-                sequence: 500,
+                framing: Framing::IfT { sequence: 500 },
                 peer,
             },
         )

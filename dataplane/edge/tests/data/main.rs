@@ -7,6 +7,7 @@ mod bounds;
 mod client;
 mod ends;
 mod gateway;
+mod network_connect;
 mod packets;
 mod pair;
 mod paths;

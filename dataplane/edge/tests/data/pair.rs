@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use lockgate_dataplane::link::{FromEdge, Sa, Secret, Suite, ToEdge, Transport};
 use lockgate_edge::data::{Adopted, Side, ToData};
+use lockgate_edge::framing::Framing;
 
 use crate::gateway::{DEADLINE, Edge, Gateway, IDENTITY, SESSION, Settings, sa};
 use crate::packets::{CLIENT4, HOST4, udp};
@@ -219,7 +220,7 @@ impl Pair {
                 stream,
                 tls,
                 leftover: Vec::new(),
-                sequence: 7,
+                framing: Framing::IfT { sequence: 7 },
                 peer,
             }
         };

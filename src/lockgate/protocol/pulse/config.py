@@ -15,7 +15,7 @@ from lockgate.protocol.errors import PeerError, UsageError
 from lockgate.protocol.if_t import HEADER, MAX_FRAME
 from lockgate.protocol.pulse.config_blocks import MAX_ROUTES as MAX_ROUTES
 from lockgate.protocol.pulse.config_blocks import Route, decode_blocks, encode_blocks
-from lockgate.protocol.pulse.text import exact_text
+from lockgate.protocol.pulse.text import exact_text, join_domains, split_domains
 
 HOST_MASK = IPv4Address("255.255.255.255")
 
@@ -203,7 +203,7 @@ def _encode_attributes(config: TunnelConfig) -> list[tuple[_Attribute, bytes]]:
         for server in config.dns
     ]
     if config.search_domains:
-        out.append((_Attribute.SEARCH_DOMAINS, _encode_domains(config.search_domains)))
+        out.append((_Attribute.SEARCH_DOMAINS, join_domains(config.search_domains) + b"\0"))
     out += [(_Attribute.WINS, server.packed) for server in config.wins]
     out += _encode_proxy(config)
     if config.esp is not None:
@@ -230,13 +230,6 @@ def _encode_attributes(config: TunnelConfig) -> list[tuple[_Attribute, bytes]]:
         out.append((_Attribute.REMINDER, struct.pack("!I", config.reminder)))
     out += [(kind, b"\1") for kind, name in _OWN_FLAGS.items() if getattr(config, name)]
     return out
-
-
-def _encode_domains(domains: tuple[str, ...]) -> bytes:
-    for domain in domains:
-        if not domain.isascii() or not domain.isprintable() or not domain or {",", " "} & set(domain):
-            raise UsageError("a search domain is not a name of ASCII letters")
-    return ",".join(domains).encode() + b"\0"
 
 
 def _encode_proxy(config: TunnelConfig) -> list[tuple[_Attribute, bytes]]:
@@ -314,7 +307,7 @@ def decode_config(body: bytes) -> TunnelConfig:
             case _Attribute.WINS:
                 wins.append(IPv4Address(_exactly(kind, data, 4)))
             case _Attribute.SEARCH_DOMAINS:
-                single["search_domains"] = _domains(data)
+                single["search_domains"] = split_domains(data)
             case _Attribute.PROXY:
                 single["proxy"] = exact_text(data.removesuffix(b"\0"), MAX_PROXY, "proxy")
             case _Attribute.PAC_URL:
@@ -384,14 +377,3 @@ def _prefixed6(kind: int, data: bytes) -> tuple[bytes, int]:
     if prefix > 128:
         raise PeerError(f"attribute {kind:#x} has a prefix of {prefix} bits")
     return address, prefix
-
-
-def _domains(data: bytes) -> tuple[str, ...]:
-    try:
-        text = data.removesuffix(b"\0").decode("ascii")
-    except UnicodeDecodeError:
-        text = "\0"
-    names = tuple(filter(None, (name.strip() for name in text.split(","))))
-    if not text.isprintable() or any(" " in name for name in names):
-        raise PeerError("search domains are not names of printable ASCII text")
-    return names

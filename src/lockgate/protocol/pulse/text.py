@@ -1,8 +1,9 @@
 """Text from the other side: bounded, and harmless in logs, look-ups and on screens."""
 
 import unicodedata
+from collections.abc import Iterable
 
-from lockgate.protocol.errors import PeerError
+from lockgate.protocol.errors import PeerError, UsageError
 
 
 def _hidden(character: str) -> bool:
@@ -36,6 +37,27 @@ def shown_lines(data: bytes, most: int) -> str:
     """Like `shown_text`, for texts of several lines: line ends become "\\n", tabs blanks."""
     text = data[:most].removesuffix(b"\0").replace(b"\r\n", b"\n").replace(b"\t", b" ")
     return "\n".join(shown_text(line, most) for line in text.split(b"\n"))
+
+
+def join_domains(domains: Iterable[str]) -> bytes:
+    """Search domains as one text."""
+    names = tuple(domains)
+    for domain in names:
+        if not domain.isascii() or not domain.isprintable() or not domain or {",", " "} & set(domain):
+            raise UsageError("a search domain is not a name of ASCII letters")
+    return ",".join(names).encode()
+
+
+def split_domains(data: bytes) -> tuple[str, ...]:
+    """The search domains in a text, with or without a final NUL; PeerError if they are no names."""
+    try:
+        text = data.removesuffix(b"\0").decode("ascii")
+    except UnicodeDecodeError:
+        text = "\0"
+    names = tuple(filter(None, (name.strip() for name in text.split(","))))
+    if not text.isprintable() or any(" " in name for name in names):
+        raise PeerError("search domains are not names of printable ASCII text")
+    return names
 
 
 COOKIE_CHARACTERS = frozenset(range(0x21, 0x7F)) - frozenset(b";=,\"'\\")

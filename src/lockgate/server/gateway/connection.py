@@ -1,16 +1,25 @@
-"""One IF-T connection while its client signs in: frames in, events out, one at a time."""
+"""One connection before it has its tunnel: frames in, events out, one at a time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeAlias, TypeVar
 
 from lockgate.protocol import edge_link
 from lockgate.protocol.errors import PeerError
 from lockgate.protocol.if_t import Frame
-from lockgate.protocol.pulse.events import Event, LoggedOut
-from lockgate.protocol.pulse.server import ServerConversation
+from lockgate.protocol.ncp import server as ncp
+from lockgate.protocol.pulse import events as pulse_events
+from lockgate.protocol.pulse import server as pulse
+
+Wire: TypeAlias = pulse.ServerConversation | ncp.ServerConversation
+"""What is spoken with a client; from the configuration on both are used alike."""
+
+Event: TypeAlias = pulse_events.Event | ncp.Event
+
+W = TypeVar("W", pulse.ServerConversation, ncp.ServerConversation)
 
 # Events a client may be ahead of us; the edge limits frames before sign-in as well.
 MAX_WAITING = 64
@@ -20,15 +29,19 @@ class ConnectionLost(Exception):
     """The client, or the edge, closed the connection."""
 
 
-class Connection:
+class Connection(Generic[W]):
     """Pairs a server conversation with the connection in the edge that carries it."""
 
     def __init__(
-        self, opened: edge_link.ConnOpened, since: float, send: Callable[[edge_link.ToEdge], None]
+        self,
+        opened: edge_link.ConnOpened,
+        since: float,
+        send: Callable[[edge_link.ToEdge], None],
+        conversation: W,
     ) -> None:
         """since: when it was opened, seconds since 1970."""
         self.opened, self.since = opened, since
-        self.conversation = ServerConversation()
+        self.conversation: W = conversation
         self._send = send
         self._events: deque[Event] = deque()
         self._changed = asyncio.Event()
@@ -52,7 +65,7 @@ class Connection:
         try:
             events = self.conversation.receive(frame)
             self._events.extend(events)
-            self.logged_out |= any(isinstance(event, LoggedOut) for event in events)
+            self.logged_out |= any(isinstance(event, pulse_events.LoggedOut) for event in events)
             if len(self._events) > MAX_WAITING:
                 raise PeerError("the client does not wait for answers")
         except PeerError as error:

@@ -1,6 +1,7 @@
 """From the first frame of a connection to its tunnel: sign-in, launch handle or cookie, then the session.
 
-A session that is opened here is ended here when its client never gets to its tunnel.
+A session that is opened here is ended here when its client never gets to its tunnel. Network Connect clients have
+signed in over HTTP (`server.web.network_connect`) and come with the cookie of a session.
 """
 
 from __future__ import annotations
@@ -8,25 +9,39 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import structlog
 
 from lockgate.model.facts import CertificateFacts
 from lockgate.model.identity import Identity
+from lockgate.model.place import plain_address
 from lockgate.model.prompt import Refused
 from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
+from lockgate.model.text import printable
+from lockgate.protocol.cookie_header import cookies_named
+from lockgate.protocol.edge_link import Suite
 from lockgate.protocol.errors import PeerError, UsageError
+from lockgate.protocol.ncp import server as ncp
+from lockgate.protocol.pulse import server as pulse
 from lockgate.protocol.pulse.events import ClientReady, SignInAcknowledged
 from lockgate.protocol.pulse.questions import MAX_REFUSAL
+from lockgate.protocol.secret import Secret
 from lockgate.server import tracing
 from lockgate.server.auth.certificates import Authorities
 from lockgate.server.auth.request import SignInRequest
 from lockgate.server.auth.service import SignIns
 from lockgate.server.gateway.connection import Connection, ConnectionLost
-from lockgate.server.gateway.sign_in import facts_of, sign_in
-from lockgate.server.gateway.terms import suite_of, terms_of
+from lockgate.server.gateway.sign_in import TEXT_LIMIT, facts_of, sign_in
+from lockgate.server.gateway.terms import (
+    Terms,
+    network_connect_suite,
+    network_connect_terms,
+    suite_of,
+    terms_of,
+)
 from lockgate.server.gateway.tunnels import Tunnels
-from lockgate.server.in_force import InForce
+from lockgate.server.in_force import InForce, Rights
 from lockgate.server.launch_handles import LaunchHandles
 from lockgate.server.sessions import Opened, Proof, Sessions
 from lockgate.server.store.interface import AuditEntry
@@ -39,6 +54,8 @@ SIGN_IN_PATIENCE = 180.0  # seconds for a person to answer everything; the edge 
 
 # if-t-tls.md, section 8.8; any code but 0x0d and 0x0e is shown as a number.
 FAILURE_COOKIE = 0x10
+# oncp.md, section 2: where a Network Connect client keeps the cookie of its session.
+COOKIE = "DSID"
 
 
 class Entrance:
@@ -69,15 +86,22 @@ class Entrance:
         self._applied = applied
         self._resumes = asyncio.Semaphore(MAX_RESUMES)
 
-    async def serve(self, connection: Connection) -> None:
+    async def serve(self, connection: Connection[pulse.ServerConversation]) -> None:
         """Until the connection has a tunnel or is closed."""
-        with tracing.operation("sign-in", tracing.who(address=connection.source), kind="server") as trace:
-            await self._serve(connection, trace)
+        await self._served(connection, self._sign_in_and_open(connection), "sign-in")
 
-    async def _serve(self, connection: Connection, trace: tracing.Span) -> None:
+    async def serve_network_connect(self, connection: Connection[ncp.ServerConversation]) -> None:
+        """The same for a client that has signed in over HTTP."""
+        await self._served(connection, self._take_up(connection), "resume")
+
+    async def _served(self, connection: Connection[Any], work: Awaitable[None], name: str) -> None:
+        with tracing.operation(name, tracing.who(address=connection.source), kind="server") as trace:
+            await self._watched(connection, work, trace)
+
+    async def _watched(self, connection: Connection[Any], work: Awaitable[None], trace: tracing.Span) -> None:
         try:
             async with asyncio.timeout(SIGN_IN_PATIENCE):
-                await self._sign_in_and_open(connection)
+                await work
         except ConnectionLost:
             trace.fail("client-left")
             log.info("client-left-during-sign-in", source=connection.source)
@@ -100,7 +124,7 @@ class Entrance:
             connection.close()
             raise
 
-    async def _sign_in_and_open(self, connection: Connection) -> None:
+    async def _sign_in_and_open(self, connection: Connection[pulse.ServerConversation]) -> None:
         ready = await connection.next_event()
         if not isinstance(ready, ClientReady):
             raise PeerError(f"{type(ready).__name__} before the client introduced itself")
@@ -117,8 +141,7 @@ class Entrance:
             connection.close()
             return
         session = opened.session
-        trace.note({"lockgate.realm": session.realm, "session.id": str(session.id)})
-        trace.note(tracing.who(session.user))
+        _note_session(trace, session)
         entered = False
         try:
             entered = await self._enter(connection, opened, ready)
@@ -132,7 +155,7 @@ class Entrance:
 
     async def _open(
         self,
-        connection: Connection,
+        connection: Connection[pulse.ServerConversation],
         ready: ClientReady,
         facts: ClientFacts,
         certificate: CertificateFacts | None,
@@ -191,30 +214,17 @@ class Entrance:
 
     async def _resume(
         self,
-        connection: Connection,
+        connection: Connection[pulse.ServerConversation],
         ready: ClientReady,
         facts: ClientFacts,
         certificate: CertificateFacts | None,
     ) -> Opened | None:
         """The session of a cookie; None when the client was refused and told so."""
         assert ready.cookie is not None
-        proof = Proof(connection.opened.exporter, ready.proof)
-        async with self._resumes:
-            with tracing.part("session resumption"):
-                outcome = await self._sessions.resume(
-                    ready.cookie,
-                    facts,
-                    proof,
-                    connected=connection.since,
-                    suite=suite_of(self._in_force.tree.esp, ready.capabilities),
-                    certificate=certificate,
-                )
+        suite = suite_of(self._in_force.tree.esp, ready.capabilities)
+        outcome = await self._by_cookie(connection, ready.cookie, ready.proof, facts, suite, certificate)
         if not isinstance(outcome, Refusal):
             return outcome
-        if outcome.reason is RefusalReason.COOKIE_REPLAYED and outcome.session is not None:
-            log.error("cookie-replayed", session=outcome.session.id, source=facts.source)
-            await self._end(outcome.session.id, EndCause.COOKIE_REPLAYED)
-            await self._sessions.note_replay(outcome, facts)
         # Anything but a cookie back is a no; this failure is one the client reports as such. Why it is
         # one is for the audit: a stranger learns nothing about a cookie. Our own client, which has
         # proven that the session is its own, shows a text as well.
@@ -224,7 +234,42 @@ class Entrance:
             connection.conversation.fail(FAILURE_COOKIE)
         return None
 
-    async def _enter(self, connection: Connection, opened: Opened, ready: ClientReady) -> bool:
+    async def _by_cookie(
+        self,
+        connection: Connection[Any],
+        cookie: Secret,
+        proof: bytes,
+        facts: ClientFacts,
+        suite: Suite | None,
+        certificate: CertificateFacts | None,
+        *,
+        only4: bool = False,
+    ) -> Opened | Refusal:
+        """The session of a cookie goes on, or is ended where two parties have its cookies."""
+        async with self._resumes:
+            with tracing.part("session resumption"):
+                outcome = await self._sessions.resume(
+                    cookie,
+                    facts,
+                    Proof(connection.opened.exporter, proof),
+                    connected=connection.since,
+                    suite=suite,
+                    certificate=certificate,
+                    only4=only4,
+                )
+        if (
+            isinstance(outcome, Refusal)
+            and outcome.reason is RefusalReason.COOKIE_REPLAYED
+            and outcome.session is not None
+        ):
+            log.error("cookie-replayed", session=outcome.session.id, source=facts.source)
+            await self._end(outcome.session.id, EndCause.COOKIE_REPLAYED)
+            await self._sessions.note_replay(outcome, facts)
+        return outcome
+
+    async def _enter(
+        self, connection: Connection[pulse.ServerConversation], opened: Opened, ready: ClientReady
+    ) -> bool:
         """Tells the client its cookie and, once it has acknowledged that, starts the tunnel.
 
         False when it comes to no tunnel; the connection is closed then. Raises as `next_event` does.
@@ -238,18 +283,78 @@ class Entrance:
         connection.flush()
         with tracing.part("client acknowledges"):
             acknowledged = isinstance(await connection.next_event(), SignInAcknowledged)
-        current = self._tunnels.get(session.id)
-        # A client that came back a second time, and was faster then, keeps that connection.
-        overtaken = current is not None and current.session.generation > session.generation
-        if connection.logged_out or not acknowledged or overtaken:
+        if connection.logged_out or not acknowledged or self._overtaken(session):
             connection.close()
             return False
-        await self._start(connection, session, ready)
-        return True
-
-    async def _start(self, connection: Connection, session: Session, ready: ClientReady) -> None:
         rights = self._in_force.rights(session.roles)
         terms = terms_of(self._in_force.tree.esp, rights.effective, ready.capabilities)
+        await self._start(connection, session, rights, terms)
+        return True
+
+    def _overtaken(self, session: Session) -> bool:
+        """A client that came back a second time, and was faster then, keeps that connection."""
+        current = self._tunnels.get(session.id)
+        return current is not None and current.session.generation > session.generation
+
+    # -- Network Connect ---------------------------------------------------------------------------
+
+    async def _take_up(self, connection: Connection[ncp.ServerConversation]) -> None:
+        trace = tracing.current()
+        cookies = self._cookies(connection)
+        if len(cookies) != 1 or not self._in_force.tree.gateway.network_connect:
+            connection.close()  # before anything is said it is a no
+            return
+        try:
+            session = await self._network_connect_session(connection, Secret.of_text(cookies[0]))
+        except Exception:
+            # The client takes a no for the end of its session; it comes back when its connection breaks.
+            connection.conversation.accept()
+            raise
+        if session is None:
+            trace.note({"lockgate.outcome": "refused"})
+            connection.close()
+            return
+        _note_session(trace, session)
+        connection.conversation.accept()
+        connection.flush()
+        with tracing.part("client acknowledges"):
+            told = await connection.next_event()
+        if not isinstance(told, ncp.HostNameTold):
+            raise PeerError(f"{type(told).__name__} instead of a host name")
+        if self._overtaken(session):
+            trace.note({"lockgate.outcome": "left"})
+            connection.close()
+            return
+        rights = self._in_force.rights(session.roles)
+        terms = network_connect_terms(self._in_force.tree.esp, rights.effective, _over6(connection))
+        await self._start(connection, session, rights, terms)
+        trace.note({"lockgate.outcome": "tunnel"})
+        await self._sessions.name_host(session, printable(told.name, TEXT_LIMIT))
+
+    @staticmethod
+    def _cookies(connection: Connection[Any]) -> list[str]:
+        try:
+            return cookies_named(connection.opened.cookie.reveal_text(), COOKIE)
+        except ValueError:
+            return []
+
+    async def _network_connect_session(
+        self, connection: Connection[ncp.ServerConversation], cookie: Secret
+    ) -> Session | None:
+        """The session of a cookie, which goes on; None where the client is refused."""
+        agent = printable(connection.opened.user_agent, TEXT_LIMIT)
+        # Roles are not decided by a host name that comes only when they are.
+        facts = ClientFacts(source=connection.source, user_agent=agent, host_name="")
+        certificate = await self._authorities.judge(connection.opened.client_certificates, facts.source)
+        suite = network_connect_suite(self._in_force.tree.esp, _over6(connection))
+        outcome = await self._by_cookie(connection, cookie, b"", facts, suite, certificate, only4=True)
+        return None if isinstance(outcome, Refusal) else outcome.session
+
+    # -- the tunnel --------------------------------------------------------------------------------
+
+    async def _start(
+        self, connection: Connection[Any], session: Session, rights: Rights, terms: Terms
+    ) -> None:
         attach = tracing.part("edge attach", {"lockgate.rules": len(rights.rules)})
         tunnel = self._tunnels.start(connection, session, rights, terms)
         self._applied(attach)
@@ -278,3 +383,13 @@ class Entrance:
             if extended or stored.facts != tunnel.session.facts:
                 tunnel.session, tunnel.mapping = stored, None
                 await self._started(session.id)
+
+
+def _note_session(trace: tracing.Span, session: Session) -> None:
+    trace.note({"lockgate.realm": session.realm, "session.id": str(session.id)})
+    trace.note(tracing.who(session.user))
+
+
+def _over6(connection: Connection[Any]) -> bool:
+    """Whether the client came over IPv6."""
+    return plain_address(connection.source).version == 6

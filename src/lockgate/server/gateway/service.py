@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -22,6 +22,8 @@ from lockgate.model.session import EndCause, Session
 from lockgate.protocol import edge_link
 from lockgate.protocol.errors import PeerError
 from lockgate.protocol.if_t import Frame
+from lockgate.protocol.ncp import server as ncp
+from lockgate.protocol.pulse import server as pulse
 from lockgate.server.audit import Audit
 from lockgate.server.auth.certificates import Authorities
 from lockgate.server.auth.service import SignIns
@@ -66,7 +68,7 @@ class GatewayService:
         self._link = EdgeClient(
             edge_socket, on_hello=self._adopt, on_message=self._on_message, on_lost=self._on_link_lost
         )
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, Connection[Any]] = {}
         self._tunnels = Tunnels(in_force, self._link.send, clock)
         self._away = Away()
         self.enforcement = Enforcement(
@@ -148,7 +150,7 @@ class GatewayService:
                 continue  # the edge sees its packets, the store does not
             due.append((session.id, cause))
         due += [(number, EndCause.PORTAL_ENDED) for number in await self._sessions.orphans()]
-        due += [(number, EndCause.AWAY) for number in self._away.due(self._clock())]
+        due += self._away.due(self._clock())
         for cause, numbers in _grouped(due).items():
             await guarded(self.end_many(numbers, cause), f"end of {len(numbers)} sessions: {cause}")
 
@@ -192,6 +194,10 @@ class GatewayService:
             self._ordered((cause or EndCause.DISCONNECTED).value, len(times), min(times))
         await self._sessions.note_ended_elsewhere(stale)
         return [session.id for session in stale]
+
+    def expect(self, session: Session) -> None:
+        """Its client has signed in over HTTP and will ask for its tunnel; the session ends if it never does."""
+        self._away.expected(session.id, self._clock())
 
     async def end(self, session_id: int, cause: EndCause) -> bool:
         """Ends a session everywhere; False when there is none to end."""
@@ -321,9 +327,7 @@ class GatewayService:
             case edge_link.LinkFrame():
                 self._on_frame(message)
             case edge_link.ConnOpened():
-                connection = Connection(message, self._clock(), self._link.send)
-                self._connections[message.conn] = connection
-                self._spawn(self._serve(connection), f"sign-in of connection {message.conn}")
+                self._on_conn_opened(message)
             case edge_link.ConnClosed(conn, _, cause):
                 self._on_conn_closed(conn, cause)
             case edge_link.SessionEnded(session, generation, cause):
@@ -342,9 +346,21 @@ class GatewayService:
             case edge_link.EdgeHello():
                 raise PeerError("the edge says hello twice")
 
-    async def _serve(self, connection: Connection) -> None:
+    def _on_conn_opened(self, opened: edge_link.ConnOpened) -> None:
+        now, send = self._clock(), self._link.send
+        connection: Connection[Any]
+        if opened.framing is edge_link.Framing.NCP:
+            connection = Connection(opened, now, send, ncp.ServerConversation())
+            work = self._entrance.serve_network_connect(connection)
+        else:
+            connection = Connection(opened, now, send, pulse.ServerConversation())
+            work = self._entrance.serve(connection)
+        self._connections[opened.conn] = connection
+        self._spawn(self._serve(connection, work), f"sign-in of connection {opened.conn}")
+
+    async def _serve(self, connection: Connection[Any], work: Awaitable[None]) -> None:
         try:
-            await self._entrance.serve(connection)
+            await work
         finally:
             if self._connections.get(connection.id) is connection:
                 del self._connections[connection.id]

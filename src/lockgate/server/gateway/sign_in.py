@@ -27,7 +27,6 @@ from lockgate.protocol.errors import PeerError
 from lockgate.protocol.pulse.events import (
     ClientReady,
     CredentialsGiven,
-    Event,
     NewPasswordGiven,
     NoticeAccepted,
     RealmChosen,
@@ -38,14 +37,14 @@ from lockgate.protocol.pulse.questions import MAX_REFUSAL, SessionOffer
 from lockgate.protocol.pulse.server import ServerConversation
 from lockgate.protocol.secret import Secret
 from lockgate.server import tracing
-from lockgate.server.gateway.connection import Connection
+from lockgate.server.gateway.connection import Connection, Event
 
 log = structlog.get_logger("gateway")
 
 TEXT_LIMIT = 200  # characters kept of what a client says about itself
 
 
-def facts_of(connection: Connection, ready: ClientReady) -> ClientFacts:
+def facts_of(connection: Connection[ServerConversation], ready: ClientReady) -> ClientFacts:
     """What the client says about itself, made safe to store and print."""
     return ClientFacts(
         source=connection.source,
@@ -54,7 +53,7 @@ def facts_of(connection: Connection, ready: ClientReady) -> ClientFacts:
     )
 
 
-async def sign_in(connection: Connection, conversation: Conversation) -> Identity | None:
+async def sign_in(connection: Connection[ServerConversation], conversation: Conversation) -> Identity | None:
     """Runs the conversation to its end; None when it ended in a refusal, which the client has seen.
 
     Raises PeerError and ConnectionLost as `Connection.next_event` does.

@@ -75,6 +75,20 @@ def terms_of(esp: Esp, rights: Effective, capabilities: Set[str]) -> Terms:
     )
 
 
+def network_connect_suite(esp: Esp, over6: bool) -> Suite | None:
+    """How the ESP packets of a Network Connect client are protected: with SHA-1, the best HMAC it has.
+
+    over6: it came over IPv6. openconnect then would bring ESP up and quit.
+    """
+    return None if over6 or not esp.enabled else _SUITES[esp.cipher, "sha1"]
+
+
+def network_connect_terms(esp: Esp, rights: Effective, over6: bool) -> Terms:
+    """For a Network Connect client, which announces nothing."""
+    suite = None if rights.profile.transport == "ssl" else network_connect_suite(esp, over6)
+    return Terms(suite, cross_family=False, extended=False)
+
+
 def adopted_suite(esp: Esp, rights: Effective, session: Session) -> Suite | None:
     """What a session in the edge was opened with. One that an earlier release opened does not say, and
     then had what all clients have."""

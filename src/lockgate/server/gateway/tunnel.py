@@ -9,8 +9,8 @@ from lockgate.model.session import Session
 from lockgate.protocol import edge_link
 from lockgate.protocol.if_t import Frame
 from lockgate.protocol.pulse.events import EspKeysAnswered, LoggedOut
-from lockgate.protocol.pulse.server import ServerConversation
 from lockgate.protocol.secret import Secret
+from lockgate.server.gateway.connection import Wire
 from lockgate.server.in_force import Mapped, Rights
 
 ESP_SECRET_BYTES = 64  # esp.md, section 2.2: cipher key, then HMAC key or salt, rest unused
@@ -46,7 +46,7 @@ class Tunnel:
     def __init__(
         self,
         session: Session,
-        conversation: ServerConversation | None,
+        conversation: Wire | None,
         conn: int,
         suite: edge_link.Suite | None,
         send: Callable[[edge_link.ToEdge], None],

@@ -6,13 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
 from lockgate.model.session import Session
 from lockgate.protocol import edge_link
-from lockgate.protocol.pulse.server import ServerConversation
-from lockgate.server.gateway.connection import Connection
+from lockgate.protocol.ncp import server as ncp
+from lockgate.protocol.pulse import server as pulse
+from lockgate.server.gateway.connection import Connection, Wire
 from lockgate.server.gateway.terms import Terms, adopted_suite, mtu_of, tunnel_config
 from lockgate.server.gateway.tunnel import Tunnel, new_sa
 from lockgate.server.in_force import InForce, Rights
@@ -56,11 +58,14 @@ class Tunnels:
 
     # -- coming and going --------------------------------------------------------------------------
 
-    def start(self, connection: Connection, session: Session, rights: Rights, terms: Terms) -> Tunnel:
+    def start(self, connection: Connection[Any], session: Session, rights: Rights, terms: Terms) -> Tunnel:
         """Opens the session in the edge and configures its client, in the order that loses nothing:
         keys before the client hears of them, the connection handed over before the first data."""
         self.forget(session.id)
-        tree, wire = self._in_force.tree, connection.conversation
+        tree = self._in_force.tree
+        wire: Wire = connection.conversation
+        # Network Connect has no words for IPv6, and the edge nothing to put it in.
+        address6 = None if isinstance(wire, ncp.ServerConversation) else session.address6
         tunnel = Tunnel(session, wire, connection.id, terms.suite, self._send)
         tunnel.rights, tunnel.mapping = rights, self._in_force.mapping(session.realm)
         tunnel.tells = terms.options
@@ -72,7 +77,7 @@ class Tunnels:
                 session=session.id,
                 generation=session.generation,
                 address4=session.address4.packed if session.address4 else b"",
-                address6=session.address6.packed if session.address6 else b"",
+                address6=address6.packed if address6 else b"",
                 mtu=mtu_of(tree.network, rights.effective, session),
                 remaining=session.remaining(self._clock()),
                 idle=session.idle_seconds,
@@ -99,8 +104,9 @@ class Tunnels:
             roles=list(session.roles),
             source=connection.source,
             address4=str(session.address4 or ""),
-            address6=str(session.address6 or ""),
+            address6=str(address6 or ""),
             generation=session.generation,
+            framing=connection.opened.framing.value,
             suite=str(terms.suite or ""),
         )
         return tunnel
@@ -109,8 +115,14 @@ class Tunnels:
         """Takes up a session that an edge has; its rights are sent anew."""
         now = self._clock()
         rights = self._in_force.rights(session.roles)
-        conversation = ServerConversation.in_tunnel() if state.conn else None
+        conversation: Wire | None = None
         suite = adopted_suite(self._in_force.tree.esp, rights.effective, session)
+        if state.conn and state.framing is edge_link.Framing.NCP:
+            # No earlier release opened one of these, so that no suite means that.
+            conversation = ncp.ServerConversation.in_tunnel()
+            suite = None if suite is None else session.suite
+        elif state.conn:
+            conversation = pulse.ServerConversation.in_tunnel()
         tunnel = Tunnel(session, conversation, state.conn, suite, self._send)
         tunnel.transport, tunnel.peer, tunnel.traffic = state.transport, state.peer, state.traffic
         tunnel.quiet_since = now - state.quiet

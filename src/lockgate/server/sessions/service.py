@@ -28,6 +28,7 @@ from lockgate.server.sessions.proof import Proof
 from lockgate.server.sessions.readmission import Readmission, about_vpn, facts_of, readmit, roles_of
 from lockgate.server.store import Store
 from lockgate.server.store.interface import AuditEntry, Grant, NotOpened, Resumption, SessionDraft
+from lockgate.server.store.leases import version
 
 # Activity comes in every few seconds and is written down this often; a crash forgets that much.
 FLUSH_INTERVAL = 30.0
@@ -52,6 +53,12 @@ _NOT_OPENED = {
     NotOpened.USER_CHANGED: Reason("the account was changed while its user signed in", "", False),
     NotOpened.PARENT_OVER: Reason("the portal session that started it is over", "", False),
 }
+NO_IPV4 = Refused(
+    "no-ipv4-address",
+    "Your account gives IPv6 addresses only, which Network Connect cannot use. Connect with another program, "
+    "or ask your administrator.",
+)
+_ONLY_IPV6 = Reason("no pool of the connection profile has IPv4 addresses", "", False)
 OVER = Refused("session-over", "The session has ended.")
 NOT_EXTENDABLE = Refused("not-extendable", "The session may not be extended.")
 OUTDATED = Refused("policy-changed", "The configuration has just been changed. Sign in again.")
@@ -114,11 +121,13 @@ class Sessions:
         suite: Suite | None = None,
         parent: str | None = None,
         before: Sequence[AuditEntry] = (),
+        only4: bool = False,
     ) -> Opened | Refused:
         """A session with an address of every IP version of its profile; committed when this returns.
 
         public_key: with one, the session is resumed only with proof of that key.
         parent: web session that asks for it and ends it.
+        only4: its client's protocol has no IPv6, so that it gets an IPv4 address or nothing.
         before: lines that lead to this one, for the audit whatever the answer is.
         """
         now, cookie = self._clock(), new_cookie()
@@ -131,6 +140,13 @@ class Sessions:
                 await self._audit.write(entry)
             gone = Reason(f"there is no realm {identity.realm} any more", "realms", False)
             return await self._not_opened(OUTDATED, identity, client, gone)
+        pools = pools_of(rights.effective.profile.addresses, policy.pools)
+        if only4:
+            pools = tuple(pool for pool in pools if version(pool) == 4)
+            if not pools:
+                for entry in before:
+                    await self._audit.write(entry)
+                return await self._not_opened(NO_IPV4, identity, client, _ONLY_IPV6)
         draft = SessionDraft(
             id=new_session_id(),
             cookie_hash=cookie_hash,
@@ -150,7 +166,7 @@ class Sessions:
 
         result = await self._records.open(
             draft,
-            pools_of(rights.effective.profile.addresses, policy.pools),
+            pools,
             realm.max_sessions_per_user,
             note,
             max_in_realm=realm.max_users or None,
@@ -199,6 +215,7 @@ class Sessions:
         connected: float,
         suite: Suite | None = None,
         certificate: CertificateFacts | None = None,
+        only4: bool = False,
     ) -> Opened | Refusal:
         """The next generation of the session a cookie names; checked, made and committed in one step.
 
@@ -207,6 +224,7 @@ class Sessions:
         hears of it, and the one shown stays good until the new one is: an answer may be lost. Neither
         waits for the disk, so a power failure of the gateway may bring back the state before.
         connected: when the client's connection was opened.
+        only4: its client's protocol has no IPv6.
         A refusal for COOKIE_REPLAYED is for the caller to act on, and is not written down yet: end the
         session everywhere, then `note_replay`.
         """
@@ -217,6 +235,8 @@ class Sessions:
 
         def judge(session: Session) -> RefusalReason | Grant | None:
             reason = self._judge(session) or proofs.judge(session, cookie, proof)
+            if reason is None and only4 and session.address4 is None:
+                reason = RefusalReason.NO_IPV4
             if reason is not None:
                 return reason
             readmission = readmit(self._in_force, session, client, certificate, self._clock())
@@ -356,6 +376,11 @@ class Sessions:
         options = rights.session
         anew = counted_anew(options, session.started, session.counted_from, now, by_user=by_user)
         return NOT_EXTENDABLE if anew is None else (anew, anew + options.length_seconds)
+
+    async def name_host(self, session: Session, host_name: str) -> None:
+        """What the client of a session calls its machine, where it says so only after the session goes on; for
+        people to see. host_name: printable and bounded."""
+        await self._records.name_host(session.id, session.generation, host_name)
 
     async def note_replay(self, refusal: Refusal, client: ClientFacts) -> None:
         """Raises the alarm: two parties follow one session, and one of them is not its user."""

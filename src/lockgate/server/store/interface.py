@@ -218,6 +218,9 @@ class Sessions(Protocol):
         """Counts the length of a session from `since` on: it ends at `until`, or later if it did before. None
         when there is no such session, it has ended or its length is used up."""
 
+    async def name_host(self, session: int, generation: int, host_name: str) -> None:
+        """What its client calls its machine; nothing when the session has ended or gone on since."""
+
     async def update_many(self, grants: Mapping[int, Grant], note: Note | None = None) -> list[Session]:
         """Live sessions with what a later decision gives them, in one step; those that are live."""
 

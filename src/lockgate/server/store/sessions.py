@@ -105,6 +105,13 @@ _RESUME = (
         suite=bindparam("new_suite"),
     )
 )
+_NAME_HOST = (
+    update(sessions)
+    .where(
+        sessions.c.id == bindparam("number"), sessions.c.generation == bindparam("which_generation"), _LIVE
+    )
+    .values(host_name=bindparam("new_host_name"))
+)
 _END = (
     update(sessions)
     .where(sessions.c.id == bindparam("number"), _LIVE)
@@ -224,6 +231,10 @@ class SqlSessions:
             return extended
 
         return await self._database.write(work, sync=False)
+
+    async def name_host(self, session: int, generation: int, host_name: str) -> None:
+        row = {"number": session, "which_generation": generation, "new_host_name": host_name}
+        await self._database.change(_NAME_HOST, [row], sync=False)
 
     async def update_many(self, grants: Mapping[int, Grant], note: Note | None = None) -> list[Session]:
         wanted = dict(grants)

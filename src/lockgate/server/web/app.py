@@ -1,6 +1,7 @@
 """The HTTP application behind the edge: two listeners, each with its routes.
 
-    gateway   the portal (`portal/routes.py: make_portal(services) -> Router`) and what clients need
+    gateway   the portal (`portal/routes.py: make_portal(services) -> Router`), what clients need, and in front
+              of it the sign-in of Network Connect clients (`network_connect/routes.py`)
     admin     the console (`console/routes.py: make_console(services) -> Router`), REST below /api/v1,
               /metrics, /healthz, /readyz
 
@@ -28,6 +29,7 @@ from lockgate.server.web.api.app import make_api
 from lockgate.server.web.console.routes import make_console
 from lockgate.server.web.listeners import Door
 from lockgate.server.web.monitoring import monitoring_routes
+from lockgate.server.web.network_connect.routes import network_connect_routes
 from lockgate.server.web.portal.routes import make_portal
 from lockgate.server.web.principal import PUBLIC as ANYBODY
 from lockgate.server.web.principal import Needs
@@ -78,7 +80,11 @@ def gateway_routes(services: Services) -> list[BaseRoute]:
         response.delete_cookie("DSID", path="/", secure=True, httponly=True, samesite="strict")
         return response
 
-    return [GuardedRoute(LOGOUT, log_out, needs=ANYBODY, body=0), *make_portal(services).routes]
+    return [
+        GuardedRoute(LOGOUT, log_out, needs=ANYBODY, body=0),
+        *network_connect_routes(services),
+        *make_portal(services).routes,
+    ]
 
 
 def admin_routes(services: Services, access: Access) -> list[BaseRoute]:

@@ -1,4 +1,4 @@
-"""Browsers that are signing in: their conversations, in a bounded table, by a cookie of their own.
+"""Who is signing in by HTTP: the conversations, in a bounded table, by a cookie of their own.
 
 Whoever answers takes the entry out and puts it back with the next step, so that of two answers at the
 same time one has nothing to answer. At the end the entry is gone and the session gets a fresh cookie: a
@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -24,9 +25,13 @@ from lockgate.server.auth.guard import source_key
 from lockgate.server.store.records import WebAudience
 from lockgate.server.web.cookies import cookie_values
 
-COOKIES: dict[WebAudience, str] = {
+Front: TypeAlias = WebAudience | Literal["network-connect"]
+"""Whose forms a conversation is shown in; one of them cannot go on with another's."""
+
+COOKIES: dict[Front, str] = {
     "console": "__Host-lockgate-console-sign-in",
     "portal": "__Host-lockgate-sign-in",
+    "network-connect": "__Host-lockgate-nc-sign-in",
 }
 
 # A conversation is some 2 KB. The oldest goes when the table is full, of one place first.
@@ -43,7 +48,7 @@ class SigningIn:
     where: where the browser goes after signing in, as the front wants to remember it.
     """
 
-    audience: WebAudience
+    audience: Front
     place: str  # where it comes from (`guard.source_key`)
     conversation: Conversation = field(repr=False)
     prompt: Prompt
@@ -63,7 +68,7 @@ class SigningIns:
         return len(self._entries)
 
     def begin(
-        self, audience: WebAudience, source: str, conversation: Conversation, prompt: Prompt, where: str = ""
+        self, audience: Front, source: str, conversation: Conversation, prompt: Prompt, where: str = ""
     ) -> tuple[Secret, SigningIn]:
         """A new entry and its cookie."""
         place = source_key(source)
@@ -75,12 +80,12 @@ class SigningIns:
         self._entries[_key(cookie)] = entry
         return cookie, entry
 
-    def look(self, cookie: Secret, audience: WebAudience) -> SigningIn | None:
+    def look(self, cookie: Secret, audience: Front) -> SigningIn | None:
         """The entry of a cookie, to show its prompt again; it stays."""
         entry = self._entries.get(_key(cookie))
         return entry if entry is not None and self._fits(entry, audience) else None
 
-    def take(self, cookie: Secret, audience: WebAudience) -> SigningIn | None:
+    def take(self, cookie: Secret, audience: Front) -> SigningIn | None:
         """The entry of a cookie, to be answered; it is out of the table until `put`."""
         if self.look(cookie, audience) is None:
             return None
@@ -92,7 +97,7 @@ class SigningIns:
         self._entries[_key(cookie)] = entry
         return entry
 
-    def _fits(self, entry: SigningIn, audience: WebAudience) -> bool:
+    def _fits(self, entry: SigningIn, audience: Front) -> bool:
         return entry.audience == audience and 0 <= self._clock() - entry.started < PATIENCE
 
     def _make_room(self, place: str) -> None:
@@ -106,20 +111,20 @@ class SigningIns:
             self._entries.popitem(last=False)
 
 
-def cookie_of(request: HTTPConnection, audience: WebAudience) -> Secret | None:
+def cookie_of(request: HTTPConnection, audience: Front) -> Secret | None:
     """The cookie of the browser's conversation; None when there is none or more than one."""
     values = cookie_values(request, COOKIES[audience])
     return Secret.of_text(values[0]) if len(values) == 1 else None
 
 
-def set_cookie(response: Response, audience: WebAudience, cookie: Secret) -> None:
+def set_cookie(response: Response, audience: Front, cookie: Secret) -> None:
     """SameSite=Strict also for the portal: only our own forms continue a conversation."""
     response.set_cookie(
         COOKIES[audience], cookie.reveal_text(), path="/", secure=True, httponly=True, samesite="strict"
     )
 
 
-def clear_cookie(response: Response, audience: WebAudience) -> None:
+def clear_cookie(response: Response, audience: Front) -> None:
     response.delete_cookie(COOKIES[audience], path="/", secure=True, httponly=True, samesite="strict")
 
 

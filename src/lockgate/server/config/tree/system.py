@@ -52,6 +52,11 @@ class Gateway(Section):
     client_certificates: Literal["off", "ask"] = setting(
         "off", "Whether clients are asked for a certificate when they connect.", '"off" or "ask"'
     )
+    network_connect: bool = setting(
+        True,
+        "Whether clients of the older Network Connect protocol (IPv4 only) may sign in; those connected stay.",
+        "true or false",
+    )
 
     @property
     def addresses(self) -> tuple[Address, ...]:
