@@ -98,6 +98,8 @@ def test_flows_are_found_by_what_they_say(place):
             assert streamed[0].roles == ("Users", "Staff")
             assert [each.flow for each in await store.audit.flows_of(2)] == [FLOW, DENIED, PING6]
             assert await store.meta.get(HEARD) == "9:22"
+            # What was written already and nobody heard of it is not written again.
+            assert await store.audit.add_flows(packed([group(2, "bob", FLOW)]), entry, "9:22") is None
             # Among all logs stand their records, and other logs have no remote ends.
             page = await store.audit.page(AuditFilter(), 100)
             assert [each.entry.event for each in page] == ["flows", "flows", "sign-in", "flows", "sign-in"]

@@ -65,7 +65,20 @@ class _Heard:
     flows: tuple[edge_link.Flow, ...]
     at: float
     who: dict[int, _Who]
-    following: int  # number of the record behind these
+    following: str  # what has been heard with these, see HEARD
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What is written together. Stays as it is until it is written: the store may have it and not have said so."""
+
+    heard: tuple[_Heard, ...]
+    losses: tuple[FlowLoss, ...]
+    following: str
+
+    @property
+    def flows(self) -> int:
+        return sum(len(each.flows) for each in self.heard)
 
 
 class FlowLog:
@@ -86,6 +99,7 @@ class FlowLog:
         self._waiting: deque[_Heard] = deque()
         self._waiting_flows = 0
         self._losses: list[FlowLoss] = []
+        self._batch: _Batch | None = None
         self._wake = asyncio.Event()
         self.recorded = 0
         self.lost = 0
@@ -121,9 +135,13 @@ class FlowLog:
             if (tunnel := tunnel_of(number)) is not None:
                 who[number] = _Who.of(tunnel.session, tunnel.peer)
         at = self._clock() - message.waited / 1000
-        self._waiting.append(_Heard(flows, at, who, self._next))
+        self._waiting.append(_Heard(flows, at, who, self._following))
         self._waiting_flows += len(flows)
         self._wake.set()
+
+    @property
+    def _following(self) -> str:
+        return f"{self._edge or 0}:{self._next}"
 
     def _lose(self, count: int | None, reason: str) -> None:
         self.lost += count or 0
@@ -151,43 +169,48 @@ class FlowLog:
 
     async def flush(self) -> None:
         """Writes everything that waits. Raises ProblemError when the store fails; then it waits on."""
-        while self._waiting or self._losses:
+        while self._batch or self._waiting or self._losses:
             await self._write_some()
         self._wake.clear()
 
-    async def _write_some(self) -> None:
-        batch: list[_Heard] = []
+    def _take(self) -> _Batch:
+        """The next batch, out of what waits."""
+        heard: list[_Heard] = []
         flows, sessions = 0, set[int]()
-        for each in self._waiting:
-            if batch and (flows + len(each.flows) > BATCH_FLOWS or len(sessions) > BATCH_SESSIONS):
+        while self._waiting:
+            each = self._waiting[0]
+            if heard and (flows + len(each.flows) > BATCH_FLOWS or len(sessions) > BATCH_SESSIONS):
                 break
-            batch.append(each)
+            heard.append(self._waiting.popleft())
             flows += len(each.flows)
             sessions.update(flow.session for flow in each.flows)
-        losses = tuple(self._losses)
-        away = sessions.difference(*(each.who for each in batch))
+        losses, self._losses = tuple(self._losses), []
+        return _Batch(tuple(heard), losses, heard[-1].following if self._waiting else self._following)
+
+    async def _write_some(self) -> None:
+        if self._batch is None:
+            self._batch = self._take()
+        batch = self._batch
+        away = {flow.session for each in batch.heard for flow in each.flows if flow.session not in each.who}
         gone = {number: await self._look_up(number) for number in away}
-        pieces = await asyncio.to_thread(lambda: packed(self._groups(batch, gone), losses))
-        following = batch[-1].following if batch and len(batch) < len(self._waiting) else self._next
+        pieces = await asyncio.to_thread(lambda: packed(self._groups(batch, gone), batch.losses))
         await self._store.audit.add_flows(
             pieces,
-            lambda text: self._audit.entry(EVENT, ok=not losses, text=text, log="flows"),
-            f"{self._edge or 0}:{following}",
+            lambda text: self._audit.entry(EVENT, ok=not batch.losses, text=text, log="flows"),
+            batch.following,
         )
-        for _ in batch:
-            self._waiting.popleft()
-        self._waiting_flows -= flows
-        del self._losses[: len(losses)]
-        self.recorded += flows
+        self._batch = None
+        self._waiting_flows -= batch.flows
+        self.recorded += batch.flows
 
     async def _look_up(self, number: int) -> _Who:
         """Somebody whose session is not in the edge any more."""
         session = await self._store.sessions.find(number)
         return _NOBODY if session is None else _Who.of(session)
 
-    def _groups(self, batch: list[_Heard], gone: Mapping[int, _Who]) -> list[FlowGroup]:
+    def _groups(self, batch: _Batch, gone: Mapping[int, _Who]) -> list[FlowGroup]:
         found: dict[int, tuple[_Who, list[Flow]]] = {}
-        for heard in batch:
+        for heard in batch.heard:
             for flow in heard.flows:
                 number = flow.session
                 if number not in found:

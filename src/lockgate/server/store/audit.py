@@ -37,7 +37,7 @@ class SqlAudit:
 
     async def add_flows(
         self, pieces: Sequence[flows.Piece], entry: Callable[[str], AuditEntry], heard: str
-    ) -> AuditRecord:
+    ) -> AuditRecord | None:
         return await self._database.write(
             lambda connection: flows.add(connection, self.chain, pieces, entry, heard), sync=False
         )

@@ -89,8 +89,11 @@ def add(
     pieces: Sequence[Piece],
     entry: Callable[[str], AuditEntry],
     heard: str,
-) -> AuditRecord:
-    """Writes pieces and their record. entry: the record, from its text. heard: what HEARD is from now on."""
+) -> AuditRecord | None:
+    """Writes pieces and their record. entry: the record, from its text. heard: what HEARD is from now on; None, and
+    nothing written, where it is that already."""
+    if connection.execute(select(meta.c.value).where(meta.c.key == HEARD)).scalar() == heard:
+        return None
     last = select(flow_pieces.c.position).order_by(flow_pieces.c.position.desc()).limit(1)
     position, place = connection.execute(last).scalar() or 0, 0
     rows: list[dict[str, Any]] = []

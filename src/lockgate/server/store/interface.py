@@ -512,9 +512,9 @@ class Audit(Protocol):
     async def add(self, entry: AuditEntry) -> AuditRecord: ...
     async def add_flows(
         self, pieces: Sequence[Piece], entry: Callable[[str], AuditEntry], heard: str
-    ) -> AuditRecord:
+    ) -> AuditRecord | None:
         """Writes flows and their record in one step, at most `flows.PLACES` of them. entry: the record, from its
-        text. heard: how much of the edge's has been written then (`flows.HEARD`)."""
+        text. heard: how much of the edge's has been written then (`flows.HEARD`); None where it was before."""
 
     async def flows_of(self, record: int) -> list[AuditRecord]:
         """The lines of the flows of a record."""
