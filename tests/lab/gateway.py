@@ -272,6 +272,11 @@ class Gateway:
         line = [_LOCKGATE, "server", command, "--dir", str(self.directory), *arguments]
         return self.host.run(line).stdout
 
+    def audit(self, command: str, *arguments: str, check: bool = True) -> str:
+        """check: it has to succeed."""
+        line = [_LOCKGATE, "audit", command, "--dir", str(self.directory), *arguments]
+        return self.host.run(line, check=check).stdout
+
     def _ready(self) -> bool:
         if self.program is not None and not self.program.running:
             raise HopelessError(f"the gateway ended\n{self.program.tail()}")

@@ -7,6 +7,7 @@ length word of the record; `meaning` says what the case is for.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from lockgate.protocol import edge_link as link
@@ -40,6 +41,14 @@ BUSY = link.SessionState(
     link.Framing.NCP,
 )
 
+PASSED = link.Flow(
+    U64, True, U32, 0, 6, ADDRESS4, 443, True, 61_000, 60_000, 12, 3400, 10, U64, link.FlowCause.IDLE
+)
+REFUSED = link.Flow(1, False, 9, None, 58, ADDRESS6, None, False, 0, 0, 0, 0, 1, 80, link.FlowCause.CHANGED)
+OTHERS = link.Flow(
+    1, False, 9, None, 0, b"", None, True, 60_000, 1, 65536, 2621440, 0, 0, link.FlowCause.INTERVAL
+)
+
 TO_EDGE: list[tuple[str, ToEdge, str]] = [
     ("hello", link.ControlHello(link.VERSION), "first message on a link"),
     ("hello/other-version", link.ControlHello(U32), "largest 32-bit number"),
@@ -48,9 +57,24 @@ TO_EDGE: list[tuple[str, ToEdge, str]] = [
     (
         "open_session/full",
         link.OpenSession(
-            U64, 3, ADDRESS4, ADDRESS6, 1400, 28800, 600, 15, 42, (ANY4, HTTPS6), SA, True, 10**7, U64
+            U64,
+            3,
+            ADDRESS4,
+            ADDRESS6,
+            1400,
+            28800,
+            600,
+            15,
+            42,
+            (ANY4, HTTPS6),
+            SA,
+            True,
+            10**7,
+            U64,
+            U32,
+            link.FlowAudit.ALL,
         ),
-        "both addresses, two rules, ESP keys, both rates",
+        "both addresses, two rules, ESP keys, both rates, all flows",
     ),
     (
         "open_session/least",
@@ -79,10 +103,11 @@ TO_EDGE += [
     for suite in link.Suite
 ]
 TO_EDGE += [
-    ("set_rules", link.SetRules(1, 43, (HTTPS6,)), "one rule"),
+    ("set_rules", link.SetRules(1, 43, (HTTPS6,), 9), "one rule, and what it is called by"),
     ("set_rules/none", link.SetRules(1, 44, ()), "nothing is allowed any more"),
     ("set_deadline", link.SetDeadline(1, 3600, 600), "both time limits"),
     ("set_limits", link.SetLimits(1, 10**6, 0), "a megabit per second from the client, no limit to it"),
+    ("set_limits/flows", link.SetLimits(1, 0, 0, link.FlowAudit.DENIED), "what is denied is recorded"),
     ("close_session", link.CloseSession(1, None), "without a word to the client"),
     (
         "close_session/fatal",
@@ -183,6 +208,8 @@ FROM_EDGE: list[tuple[str, FromEdge, str]] = [
         "ready for IF-T",
     ),
     ("barrier_passed", link.BarrierPassed(U64), "and is"),
+    ("flows/none", link.Flows(0, 0, ()), "no record"),
+    ("flows", link.Flows(U64, 1500, (PASSED, REFUSED, OTHERS)), "one of each kind"),
     ("path_mtu", link.PathMtu(1, 1280), "a narrow path"),
     ("stats/none", link.Stats((), ()), "nothing happened"),
     ("stats", link.Stats((BUSY,), (("denied", 3), ("replayed", U64))), "one session, two counters"),
@@ -198,6 +225,10 @@ FROM_EDGE += [
         f"cause {cause}",
     )
     for cause in link.DialFailure
+]
+FROM_EDGE += [
+    (f"flows/{cause}", link.Flows(1, 0, (replace(REFUSED, cause=cause),)), f"cause {cause}")
+    for cause in link.FlowCause
 ]
 FROM_EDGE.append(
     ("dial_failed/least", link.DialFailed(9, link.DialFailure.CLOSED, "", (), b""), "no certificate came")

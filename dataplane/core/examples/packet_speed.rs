@@ -1,8 +1,8 @@
 //! Nanoseconds per 1400-byte TCP packet for everything but ESP: `cargo run --release --example packet_speed`.
 
 use lockgate_dataplane::coalesce::Coalescer;
-use lockgate_dataplane::gate::Gate;
-use lockgate_dataplane::link::Rule;
+use lockgate_dataplane::gate::{Gate, Room};
+use lockgate_dataplane::link::{FlowAudit, Rule};
 use lockgate_dataplane::mss;
 use lockgate_dataplane::segment::{Segments, VnetHeader};
 use lockgate_dataplane::vnet::{GSO_TCPV4, NEEDS_CSUM};
@@ -46,6 +46,12 @@ fn main() {
     let own = [10, 0, 0, 1].into();
     let mut gate = Gate::new(Some(own), None, Arc::from([]), 1, &[any]).expect("a rule");
     report("gate", || {
+        for packet in packets.chunks(PACKET) {
+            black_box(gate.outbound(packet, 0).expect("everything is allowed"));
+        }
+    });
+    gate.record_flows(FlowAudit::All, &Room::new(1));
+    report("recorded", || {
         for packet in packets.chunks(PACKET) {
             black_box(gate.outbound(packet, 0).expect("everything is allowed"));
         }

@@ -11,7 +11,7 @@ pub const ICMPV6: u8 = 58;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+pub const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
 /// IPv6 extension headers in front of the payload. RFC 8200 section 4.1 recommends an order with

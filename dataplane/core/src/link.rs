@@ -25,6 +25,8 @@ pub const ORPHAN_SECONDS: u64 = 600;
 pub const MAX_BODY: usize = 65535;
 /// Most access rules one session may carry.
 pub const MAX_RULES: usize = 4096;
+/// Most records of flows in one message.
+pub const MAX_FLOWS: usize = 1024;
 
 /// Key material; zeroed when dropped, never formatted.
 #[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop, PartialEq, Eq)]
@@ -79,6 +81,17 @@ pub struct Rule {
     pub reserved: bool,
 }
 
+/// Which flows of a session are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowAudit {
+    #[default]
+    None,
+    /// What the rules deny.
+    Denied,
+    All,
+}
+
 /// Control plane to edge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -119,6 +132,9 @@ pub enum ToEdge {
         /// [`Traffic`] counts them; 0 is no limit.
         rate_in: u64,
         rate_out: u64,
+        /// What [`Flow`] calls the rules by.
+        rule_set: u32,
+        flows: FlowAudit,
     },
     /// Binds a connection to a session: from here on the data thread owns it.
     Attach { conn: u64, session: u64 },
@@ -147,11 +163,12 @@ pub enum ToEdge {
         generation: u32,
         sa: Sa,
     },
-    /// Replaces the rules and empties the flow cache.
+    /// Replaces the rules and empties the flow cache; flows that were begun are recorded.
     SetRules {
         session: u64,
         revision: u64,
         rules: Vec<Rule>,
+        rule_set: u32,
     },
     /// Replaces both time limits: the end counts from now, the idle limit from the last user data.
     SetDeadline {
@@ -159,12 +176,13 @@ pub enum ToEdge {
         remaining: u64,
         idle: u64,
     },
-    /// Replaces both rates of a session, as in `open_session`. What has been used of a burst stays
-    /// used.
+    /// Replaces both rates of a session, and which of its flows are recorded, as in `open_session`.
+    /// What has been used of a burst stays used.
     SetLimits {
         session: u64,
         rate_in: u64,
         rate_out: u64,
+        flows: FlowAudit,
     },
     /// Ends a session at once. With `fatal` the client is told first (IF-T a4c/0x93: code and text;
     /// oNCP: a reason that goes with the code).
@@ -227,6 +245,52 @@ pub struct Traffic {
     pub bytes_out: u64,
     /// Packets refused by the access rules or for a wrong inner address.
     pub dropped: u64,
+}
+
+/// Why a flow was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowCause {
+    /// Nothing came for a while.
+    Idle,
+    /// It goes on, or what was denied has been gathered for long enough.
+    Interval,
+    /// Its place was needed.
+    Evicted,
+    /// The rules changed, or which flows are recorded.
+    Changed,
+    /// The session ended.
+    Session,
+}
+
+/// What passed between a session and one remote end, or was denied to it: since the record before,
+/// if that was made at an interval. Counts are those of packets that were judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    pub session: u64,
+    pub allowed: bool,
+    /// The rules that decided, as `open_session` and `set_rules` called them, and the place of the
+    /// one among them, from 0; `None`: no rule matches.
+    pub rule_set: u32,
+    pub rule: Option<u16>,
+    pub protocol: u8,
+    /// 4 or 16 bytes; empty: several remote ends that were not told apart, protocol 0.
+    #[serde(with = "serde_bytes")]
+    pub remote: Vec<u8>,
+    /// For protocols that have ports.
+    pub port: Option<u16>,
+    /// The session's own side began.
+    pub outbound: bool,
+    /// How long ago its first and last packet were when the message was made, in ms.
+    pub first: u64,
+    pub last: u64,
+    /// From the other end of the tunnel, and to it, as in [`Traffic`].
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    pub packets_out: u64,
+    pub bytes_out: u64,
+    pub cause: FlowCause,
 }
 
 /// What carries packets to the client at the moment.
@@ -332,6 +396,14 @@ pub enum FromEdge {
     RekeyWanted { session: u64 },
     /// What was sent before that `barrier` is in force.
     BarrierPassed { number: u64 },
+    /// Records of flows, at most [`MAX_FLOWS`]. `number`: how many there were before these since the
+    /// edge started, told or not: where that does not follow, records were lost.
+    Flows {
+        number: u64,
+        /// Time that the message waited for a link, in ms: everything in it is so much older.
+        waited: u64,
+        flows: Vec<Flow>,
+    },
     /// Client edge only: the gateway's certificate was accepted and it answered 101. Frames follow.
     Dialed(Box<Dialed>),
     /// Client edge only: the dial came to nothing; the connection is closed.

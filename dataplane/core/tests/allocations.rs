@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use lockgate_dataplane::coalesce::Coalescer;
 use lockgate_dataplane::esp::{IPV4, OpenKey, SealKey};
-use lockgate_dataplane::gate::Gate;
-use lockgate_dataplane::link::{Rule, Sa, Secret, Suite};
+use lockgate_dataplane::gate::{Gate, Room};
+use lockgate_dataplane::link::{FlowAudit, Rule, Sa, Secret, Suite};
 use lockgate_dataplane::segment::{Segments, VnetHeader};
 use lockgate_dataplane::throttle::Throttle;
 use lockgate_dataplane::vnet::{GSO_TCPV4, NEEDS_CSUM};
@@ -84,6 +84,7 @@ fn packets_pass_without_an_allocation() {
         };
         let own = [10, 0, 0, 1].into();
         let mut gate = Gate::new(Some(own), None, Arc::from([]), 1, &[rule]).unwrap();
+        gate.record_flows(FlowAudit::All, &Room::new(1));
         let mut throttle = Throttle::new(u64::MAX, 0).unwrap();
         let mut glue = Coalescer::new();
         let (header, packet) = super_packet();

@@ -12,7 +12,7 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 
 use common::client::{Gateway, Identity, dial, greeted};
 use common::{Control, assert_confined, frame, read_head, read_record, say, status};
-use lockgate_dataplane::link::{FromEdge, ToEdge, VERSION};
+use lockgate_dataplane::link::{FlowAudit, FromEdge, ToEdge, VERSION};
 use rustix::process::{Pid, Signal, kill_process};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lockgate-edge");
@@ -115,11 +115,13 @@ fn open_session() -> ToEdge {
         idle: 0,
         fallback: 5,
         revision: 1,
+        rule_set: 0,
         rules: vec![],
         esp_in: None,
         cross_family: false,
         rate_in: 0,
         rate_out: 0,
+        flows: FlowAudit::None,
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use common::client::{ClientEdge, dial, greeted};
 use common::{Control, Edge, Options, PATIENCE, soon};
-use lockgate_dataplane::link::{FromEdge, Rule, Sa, Secret, Suite, ToEdge, Transport};
+use lockgate_dataplane::link::{FlowAudit, FromEdge, Rule, Sa, Secret, Suite, ToEdge, Transport};
 use lockgate_edge::data::{self, DataConfig, DataHandle, Monotonic, Side, ToData};
 use lockgate_edge::link::uplink::Uplink;
 use packets::{CLIENT4, HOST4};
@@ -62,6 +62,7 @@ fn open_session(session: u64, esp_in: Sa) -> ToEdge {
         idle: 0,
         fallback: 5,
         revision: 1,
+        rule_set: 0,
         rules: vec![Rule {
             allow: true,
             protocol: None,
@@ -75,6 +76,7 @@ fn open_session(session: u64, esp_in: Sa) -> ToEdge {
         cross_family: false,
         rate_in: 0,
         rate_out: 0,
+        flows: FlowAudit::None,
     }
 }
 

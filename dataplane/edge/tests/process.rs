@@ -12,7 +12,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
 
 use common::{Control, UPGRADE, assert_confined, frame, read_head, read_record, say, soon, status};
-use lockgate_dataplane::link::{EndCause, FromEdge, ToEdge, VERSION};
+use lockgate_dataplane::link::{EndCause, FlowAudit, FromEdge, ToEdge, VERSION};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -231,11 +231,13 @@ async fn attached_connections_work_under_the_filters() {
             idle: 0,
             fallback: 5,
             revision: 1,
+            rule_set: 0,
             rules: vec![],
             esp_in: None,
             cross_family: false,
             rate_in: 0,
             rate_out: 0,
+            flows: FlowAudit::None,
         })
         .await;
     control.send(&ToEdge::Attach { conn, session: 1 }).await;

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +43,9 @@ def filters(command: F) -> F:
         click.option("--failed", is_flag=True, help="Only what failed."),
         click.option("--text", default="", help="Only records with this text."),
         click.option("--code", default="", help="Only records with this support code."),
+        click.option("--session", type=click.IntRange(0, (1 << 63) - 1), help="Only of this session."),
+        click.option("--remote", default="", metavar="ADDRESS", help="Only flows with this remote address."),
+        click.option("--port", type=click.IntRange(0, 65535), help="Only flows with this remote port."),
         click.option(
             "--since", default="", metavar="TIME", help="From then on: 2026-02-28, 2026-02-28T13:00, 7d, 2h."
         ),
@@ -90,13 +94,23 @@ def verify(ctx: click.Context, path: Path, known: str | None, as_json: bool) -> 
     ctx.exit(0 if report.ok and same else 1)
 
 
-@click.command("list", cls=Command, epilog=examples("lockgate audit list --dir D --failed --since 24h"))
+@click.command(
+    "list",
+    cls=Command,
+    epilog=examples(
+        "lockgate audit list --dir D --failed --since 24h",
+        "lockgate audit list --dir D --log flows --user alice --remote 10.77.0.80 --port 443",
+    ),
+)
 @dir_option
 @filters
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="Most records.")
 @json_option
 def list_records(path: Path, limit: int, as_json: bool, **wanted: Any) -> None:
-    """Show records of the audit, the newest last."""
+    """Show records of the audit, the newest last.
+
+    With --log flows the flows themselves; of all logs together, their records.
+    """
     chosen = _filter(**wanted)
     records = _with_store(path, lambda store: store.audit.page(chosen, limit))
     records.reverse()
@@ -146,7 +160,8 @@ def export(path: Path, form: Format, **wanted: Any) -> None:
     async def work(store: SqlStore) -> None:
         audit = Audit(store.audit)
         await audit.record("audit-export", ok=True, source="local", log="admin", actor=actor, text=form)
-        async for line in lines(store.audit.stream(chosen), form, host_name=socket.gethostname()):
+        records, host = store.audit.stream(chosen), socket.gethostname()
+        async for line in lines(records, form, host_name=host, flows=chosen.log == "flows"):
             sys.stdout.write(line)
         sys.stdout.flush()
 
@@ -224,15 +239,27 @@ def _filter(
     failed: bool,
     text: str,
     code: str,
+    session: int | None,
+    remote: str,
+    port: int | None,
     since: str,
     until: str,
 ) -> AuditFilter:
     read = parse_support_code(code) if code else ""
     if read is None:
         raise click.UsageError(f"{plain(code, 40)!r} is no support code such as K7QD-2XMR.")
+    try:
+        address = str(ip_address(remote)) if remote else ""
+    except ValueError:
+        raise click.UsageError(f"{plain(remote, 40)!r} is no IP address.") from None
+    if (address or port is not None) and log is None:
+        log = "flows"  # nothing else has these
     return AuditFilter(
         code=read,
         log=log,
+        session=session,
+        remote=address,
+        port=port,
         user=user,
         source=source,
         event=event,

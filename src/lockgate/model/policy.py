@@ -16,6 +16,7 @@ from lockgate.model.pattern import Pattern, Patterns
 
 Audience: TypeAlias = Literal["users", "administrators"]
 Roaming: TypeAlias = Literal["enabled", "limit-to-subnet", "disabled"]
+FlowRecords: TypeAlias = Literal["none", "denied", "all"]
 Right: TypeAlias = Literal["none", "read", "write"]
 
 
@@ -154,6 +155,7 @@ class SessionOptions:
     extension_limit_seconds: int = 3 * 86400  # from the sign-in on; 0 is none
     persistent_password_caching: bool = False
     upload_logs: bool = False
+    flow_records: FlowRecords = "denied"
     roaming: Roaming = "enabled"
     roaming_prefix4: int = 24
     roaming_prefix6: int = 64

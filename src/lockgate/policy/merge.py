@@ -3,7 +3,8 @@
 From the guides' permissive merging: an access feature that one role enables is enabled, times are the
 longest, roaming the widest, and the portal looks as the first role says. What they leave open goes to the
 person's favour, except for protections (traffic enforcement, route monitor, the tunnel's routes first):
-those hold when one role asks for them, because two roles must not undo what each of them demands.
+those hold when one role asks for them, because two roles must not undo what each of them demands. So do
+records of flows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from lockgate.model.decision import Reason
 from lockgate.model.policy import Bookmark, Role, SessionOptions, UiOptions, VpnOptions
 
 T = TypeVar("T")
+_FLOWS = ("none", "denied", "all")
 _ROAMING = ("disabled", "limit-to-subnet", "enabled")
 
 
@@ -86,6 +88,7 @@ def session(roles: Sequence[Role], notes: list[Reason]) -> SessionOptions:
             "one role is enough",
         ),
         upload_logs=pick("upload_logs", lambda role: role.session.upload_logs, bool, "one role is enough"),
+        flow_records=pick("flow_records", lambda role: role.session.flow_records, _FLOWS.index, "the most"),
         roaming=pick("roaming", lambda role: role.session.roaming, _ROAMING.index, "the widest"),
         roaming_prefix4=prefixes(
             "roaming_prefix4",

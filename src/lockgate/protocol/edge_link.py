@@ -32,6 +32,9 @@ ORPHAN_SECONDS = 600
 MAX_RULES = 4096
 """Most access rules one session may carry."""
 
+MAX_FLOWS = 1024
+"""Most records of flows in one message."""
+
 MAX_KEPT_RULES = 64
 """Sets of rules whose translation is kept; one of 1,000 rules is half a megabyte."""
 
@@ -91,6 +94,25 @@ class Framing(StrEnum):
 
     IF_T = "if-t"
     NCP = "ncp"
+
+
+class FlowAudit(StrEnum):
+    """Which flows of a session are recorded."""
+
+    NONE = "none"
+    DENIED = "denied"
+    ALL = "all"
+
+
+class FlowCause(StrEnum):
+    """Why a flow was recorded: nothing came for a while; it goes on; its place was needed; rules or setting
+    changed; its session ended."""
+
+    IDLE = "idle"
+    INTERVAL = "interval"
+    EVICTED = "evicted"
+    CHANGED = "changed"
+    SESSION = "session"
 
 
 class EndCause(StrEnum):
@@ -199,7 +221,7 @@ class OpenSession:
     never); `fallback` is the ESP fallback interval in seconds; `esp_in` holds the keys the client
     seals with; `cross_family` lets ESP carry the inner IP version that differs from the outer;
     `rate_in` and `rate_out` limit the inner packets from and to the client, in bits per second (0: no
-    limit).
+    limit); `rule_set` is what records of `flows` call the rules by.
     """
 
     session: U64
@@ -216,6 +238,8 @@ class OpenSession:
     cross_family: bool
     rate_in: U64 = 0
     rate_out: U64 = 0
+    rule_set: U32 = 0
+    flows: FlowAudit = FlowAudit.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,11 +299,12 @@ class InstallEspOut:
 
 @dataclass(frozen=True, slots=True)
 class SetRules:
-    """Replaces the rules of a session."""
+    """Replaces the rules of a session; `rule_set` as in OpenSession."""
 
     session: U64
     revision: U64
     rules: Annotated[tuple[Rule, ...], Length(MAX_RULES)]
+    rule_set: U32 = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,11 +318,12 @@ class SetDeadline:
 
 @dataclass(frozen=True, slots=True)
 class SetLimits:
-    """Replaces both rates of a session, as in OpenSession."""
+    """Replaces both rates of a session, and which of its flows are recorded, as in OpenSession."""
 
     session: U64
     rate_in: U64
     rate_out: U64
+    flows: FlowAudit = FlowAudit.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,6 +467,42 @@ class BarrierPassed:
     number: U64
 
 
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What passed between a session and one remote end, or was denied to it.
+
+    `rule` is the place of the rule that decided among those of `rule_set`, None where none matches; `remote` is
+    empty for several remote ends that were not told apart; `outbound`: the session's side began; `first` and
+    `last` are how long ago its packets were when the message was made, in ms; "in" is from the client.
+    """
+
+    session: U64
+    allowed: bool
+    rule_set: U32
+    rule: U16 | None
+    protocol: U8
+    remote: Annotated[bytes, Length(16, exactly=(0, 4, 16))]
+    port: U16 | None
+    outbound: bool
+    first: U64
+    last: U64
+    packets_in: U64
+    bytes_in: U64
+    packets_out: U64
+    bytes_out: U64
+    cause: FlowCause
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """Records of flows. `number` is how many there were before these since the edge started, told or not;
+    `waited` is for how long the message had no link, in ms."""
+
+    number: U64
+    waited: U64
+    flows: Annotated[tuple[Flow, ...], Length(MAX_FLOWS)]
+
+
 class DialFailure(StrEnum):
     """Why a client edge could not reach IF-T at a gateway."""
 
@@ -529,6 +591,7 @@ FromEdge: TypeAlias = (
     | TransportChanged
     | RekeyWanted
     | BarrierPassed
+    | Flows
     | Dialed
     | DialFailed
     | PathMtu
@@ -564,6 +627,7 @@ _FROM_EDGE: dict[str, type[FromEdge]] = {
     "transport_changed": TransportChanged,
     "rekey_wanted": RekeyWanted,
     "barrier_passed": BarrierPassed,
+    "flows": Flows,
     "dialed": Dialed,
     "dial_failed": DialFailed,
     "path_mtu": PathMtu,

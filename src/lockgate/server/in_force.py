@@ -8,8 +8,11 @@ to leave ten thousand unaffected sessions alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import secrets
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
@@ -82,11 +85,13 @@ class Rights:
     """What a set of roles amounts to.
 
     rules: as the edge wants them. rate_in, rate_out: bits per second from and to the client, 0 for no limit.
+    rule_set: what the edge calls the rules by, see `InForce.rule_names`; 0 where there are none.
     """
 
     effective: Effective
     compiled: RuleSet
     rules: tuple[edge_link.Rule, ...]
+    rule_set: int = field(default=0, compare=False)
 
     @property
     def rate_in(self) -> int:
@@ -95,6 +100,19 @@ class Rights:
     @property
     def rate_out(self) -> int:
         return self.effective.rate_down
+
+    @property
+    def flows(self) -> edge_link.FlowAudit:
+        """Which flows are recorded."""
+        return edge_link.FlowAudit(self.effective.session.flow_records)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleNames:
+    """What rules that the edge was given came from: the configured rule of each, in that revision."""
+
+    revision: int
+    names: tuple[str, ...]
 
 
 class InForce:
@@ -107,6 +125,9 @@ class InForce:
         self._rights: dict[Roles, Rights] = {}
         self._older: dict[Roles, Rights] = {}  # of before the last change, to be compared with
         self._mapped: dict[str, Mapped] = {}
+        # Numbers go on from anywhere: an edge may still use those of a control plane of before.
+        self._rule_set = 1 + secrets.randbelow(2**31)
+        self._rule_names: OrderedDict[int, RuleNames] = OrderedDict()
         self.tree = as_running(tree, started)
         self.policy: Policy = compile_policy(self.tree, revision)
 
@@ -168,10 +189,32 @@ class InForce:
             before = self._older.pop(roles, None)
             if before is not None and before == found:
                 found = before
+            elif found.rules:
+                # An edge that has the same rules is not told; what they are called here may be new.
+                known = before.rule_set if before is not None and before.rules == found.rules else None
+                found = self._numbered(found, known)
             if len(table) >= MAX_SETS:
                 table.clear()
             table[roles] = found
         return found
+
+    def rule_names(self, rule_set: int) -> RuleNames | None:
+        """What the edge's name for rules stands for; None for one that was not given, or long ago."""
+        found = self._rule_names.get(rule_set)
+        if found is not None:
+            with contextlib.suppress(KeyError):
+                self._rule_names.move_to_end(rule_set)
+        return found
+
+    def _numbered(self, rights: Rights, number: int | None) -> Rights:
+        if number is None:
+            self._rule_set = number = self._rule_set % (2**32 - 1) + 1
+        names = tuple(each.origin.name for each in rights.compiled.compiled)
+        self._rule_names[number] = RuleNames(self.policy.revision, names)
+        while len(self._rule_names) > MAX_SETS:
+            with contextlib.suppress(KeyError):
+                self._rule_names.popitem(last=False)
+        return replace(rights, rule_set=number)
 
     def _compile(self, roles: Roles) -> Rights:
         merged = effective(self.policy, roles)

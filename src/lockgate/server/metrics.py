@@ -114,6 +114,17 @@ class _Figures(Collector):
         for reason, count in sorted((gateway.counters if gateway is not None else {}).items()):
             drops.add_metric([reason], count)
         yield drops
+        if gateway is not None:
+            yield CounterMetricFamily(
+                "lockgate_flow_records",
+                "Records of flows that were written into the audit.",
+                value=gateway.flows.recorded,
+            )
+            yield CounterMetricFamily(
+                "lockgate_flow_records_lost",
+                "Records of flows that are known to be missing.",
+                value=gateway.flows.lost,
+            )
         enforced = HistogramMetricFamily(
             "lockgate_enforcement_seconds",
             "From what takes access away, by its cause, to the edge's word that no packet passes by it any more.",

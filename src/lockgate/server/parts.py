@@ -22,6 +22,7 @@ from lockgate.server.datadir import DataDirectory
 from lockgate.server.decisions import Decisions
 from lockgate.server.explanations import Explanations
 from lockgate.server.follow import NAMES, POLICY
+from lockgate.server.gateway.flow_log import FlowLog
 from lockgate.server.gateway.service import GatewayService
 from lockgate.server.in_force import InForce
 from lockgate.server.launch_handles import LaunchHandles
@@ -82,6 +83,7 @@ class Parts:
             launches=launches,
             authorities=Authorities(in_force, audit, clock),
             audit=audit,
+            flows=FlowLog(store, audit, in_force.rule_names, clock),
             clock=clock,
         )
         self.web_sessions = WebSessions(store, in_force, audit, clock, end_tunnel=self.gateway.end)
@@ -206,10 +208,17 @@ class Parts:
             keep_bytes or None,
             lambda count: self.services.audit.entry("audit-pruned", ok=True, text=f"{count} records"),
         )
+        flow_days, flow_bytes = tree.log.flows_keep_days, tree.log.flows_keep_megabytes << 20
+        await self.store.audit.prune_flows(
+            now - flow_days * DAY if flow_days else None,
+            flow_bytes or None,
+            lambda count: self.services.audit.entry("audit-flows-pruned", ok=True, text=f"{count} flows"),
+        )
 
     async def flush(self) -> None:
         """Writes down what only this process knows."""
         await self.sessions.flush()
         await self.decisions.flush()
         await self.web_sessions.flush()
+        await self.gateway.flows.flush()
         await self.traces.close(LAST_SPANS)

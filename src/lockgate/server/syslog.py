@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 
 import structlog
 
+from lockgate.model.flow import Flow
 from lockgate.server.config.tree.system import SyslogTarget
-from lockgate.server.store.interface import AuditEntry, AuditFilter, Store
+from lockgate.server.store.interface import AuditEntry, AuditFilter, Log, Store
 
 log = structlog.get_logger("syslog")
 
@@ -35,9 +36,16 @@ SD_ID = "lockgate@32473"
 APP_NAME = "lockgate"
 
 
-def message(entry: AuditEntry, *, facility: str, host_name: str, number: int | None = None) -> bytes:
+def message(
+    entry: AuditEntry,
+    *,
+    facility: str,
+    host_name: str,
+    number: int | None = None,
+    flow: Flow | None = None,
+) -> bytes:
     """An event as one syslog message. facility: "local0" to "local7". number: of its record, by which
-    whoever receives it sees that none is missing."""
+    whoever receives it sees that none is missing. flow: what it was made of."""
     severity = INFO if entry.outcome == "ok" else WARNING
     priority = (LOCAL0 + int(facility.removeprefix("local"))) * 8 + severity
     when = datetime.fromtimestamp(entry.time, UTC)
@@ -52,6 +60,14 @@ def message(entry: AuditEntry, *, facility: str, host_name: str, number: int | N
         "session": "" if entry.session is None else str(entry.session),
         "revision": "" if entry.revision is None else str(entry.revision),
     }
+    if flow is not None:
+        fields |= {
+            "protocol": str(flow.protocol),
+            "device": flow.device,
+            "remote": flow.remote,
+            "port": "" if flow.port is None else str(flow.port),
+            "rule": flow.rule,
+        }
     data = "".join(f' {name}="{_escaped(value)}"' for name, value in fields.items() if value)
     words = [entry.event, entry.outcome, entry.reason, entry.user and f"user {entry.user}", entry.text]
     text = " ".join(word for word in words if word)
@@ -80,10 +96,14 @@ class Syslog:
         self._targets = {each: self._targets.get(each) or Target(each, self._host_name) for each in targets}
         self._changed.set()
 
-    def offer(self, entry: AuditEntry, number: int | None = None) -> None:
+    def offer(self, entry: AuditEntry, number: int | None = None, flow: Flow | None = None) -> None:
         """Queues the event for every target that wants its log. Never waits, never raises."""
         for target in self._targets.values():
-            target.offer(entry, number)
+            target.offer(entry, number, flow)
+
+    def wants(self, log: Log) -> bool:
+        """Whether some target does."""
+        return any(target.wants(log) for target in self._targets.values())
 
     @property
     def targets(self) -> list[Target]:
@@ -136,6 +156,9 @@ class AuditFeed:
             page = await self._records.page(AuditFilter(after=self._last), PAGE, oldest_first=True)
             for record in page:
                 self._syslog.offer(record.entry, record.number)
+                if record.entry.log == "flows" and self._syslog.wants("flows"):
+                    for line in await self._records.flows_of(record.number):
+                        self._syslog.offer(line.entry, line.number, line.flow)
                 self._last = record.number
             if len(page) < PAGE:
                 break
@@ -169,13 +192,17 @@ class Target:
             "events": settings.events,
             "user": settings.user_access,
             "admin": settings.admin_access,
+            "flows": settings.flows,
         }
         self._queue: deque[bytes] = deque()
         self._untold = 0  # dropped, and the server does not know
         self._waiting = asyncio.Event()
 
-    def offer(self, entry: AuditEntry, number: int | None = None) -> None:
-        if not self._wanted[entry.log]:
+    def wants(self, log: Log) -> bool:
+        return self._wanted[log]
+
+    def offer(self, entry: AuditEntry, number: int | None = None, flow: Flow | None = None) -> None:
+        if not self.wants(entry.log):
             return
         if len(self._queue) >= self._most:
             self.dropped += 1
@@ -183,7 +210,7 @@ class Target:
             return
         settings = self._settings
         self._queue.append(
-            message(entry, facility=settings.facility, host_name=self._host_name, number=number)
+            message(entry, facility=settings.facility, host_name=self._host_name, number=number, flow=flow)
         )
         self.empty.clear()
         self._waiting.set()

@@ -13,7 +13,10 @@ from sqlalchemy import text
 from lockgate.cli.main import lockgate
 from lockgate.server.audit import Audit
 from lockgate.server.store import create_store, open_store
+from lockgate.server.store.flows import packed
 from tests.unit.server.store_support import place_of
+from tests.unit.server.test_store_flows import DENIED, FLOW, group
+from tests.unit.server.test_store_flows import entry as flows_entry
 
 NASTY = '=HYPERLINK("x")'
 
@@ -99,6 +102,27 @@ LISTS = [
 def test_list(place, options, numbers):
     found = json.loads(invoke("list", "--dir", place.path, *options, "--json"))
     assert [each["number"] for each in found] == numbers
+
+
+def test_flows_are_listed_by_their_remote_end(place):
+    async def work():
+        store = await open_store(place)
+        await store.audit.add_flows(packed([group(7, "alice", FLOW, DENIED)]), flows_entry, "1:2")
+        await store.close()
+
+    asyncio.run(work())
+    for options, ports in (
+        ((), [443, 22]),
+        (("--port", "22"), [22]),
+        (("--remote", "10.77.0.80", "--session", "7", "--failed"), [22]),
+        (("--remote", "10.77.0.81"), []),
+    ):
+        found = json.loads(invoke("list", "--dir", place.path, "--log", "flows", *options, "--json"))
+        assert [each["flow"]["port"] for each in found] == ports
+    assert "allowed by rule 'Intranet web'" in invoke("list", "--dir", place.path, "--port", "443")
+    assert "6 records are right" in invoke("verify", "--dir", place.path)
+    execute(place, "UPDATE flow_pieces SET session = 8")
+    assert "WRONG: Flows of record 6 were changed" in invoke("verify", "--dir", place.path, status=1)
 
 
 def test_a_list_for_people_prints_nothing_that_acts(place):

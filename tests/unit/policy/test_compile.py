@@ -145,7 +145,7 @@ def test_roles_have_all_their_settings():
                 {
                     "name": "R",
                     "web": False,
-                    "session": {"idle_seconds": 77, "roaming": "disabled"},
+                    "session": {"idle_seconds": 77, "roaming": "disabled", "flow_records": "none"},
                     "ui": {"title": "T"},
                     "vpn": {"split_tunneling": "enabled", "auto_launch": True},
                     "web_options": {"bookmarks": [{"name": "M", "url": "https://m/", "new_window": False}]},
@@ -166,6 +166,9 @@ def test_roles_have_all_their_settings():
         1,
     ).roles["R"]
     assert (role.web, role.session.idle_seconds, role.session.roaming) == (False, 77, "disabled")
+    assert role.session.flow_records == "none"
+    system = compile_policy(tree(roles=[{"name": "R"}], log={"flows": "all"}), 1)
+    assert system.roles["R"].session.flow_records == "all"
     assert (role.ui.title, role.vpn.split_tunneling, role.vpn.auto_launch) == ("T", "enabled", True)
     assert role.bookmarks == (model.Bookmark("M", "", "https://m/", False),)
     limits = role.restrictions

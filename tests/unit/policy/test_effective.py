@@ -34,6 +34,8 @@ MERGED = [
     ("session", "extension_limit_seconds", 86400, 0, 0),
     ("session", "persistent_password_caching", False, True, True),
     ("session", "upload_logs", False, True, True),
+    ("session", "flow_records", "none", "denied", "denied"),
+    ("session", "flow_records", "denied", "all", "all"),
     ("session", "roaming", "disabled", "limit-to-subnet", "limit-to-subnet"),
     ("session", "roaming", "limit-to-subnet", "enabled", "enabled"),
     ("session", "roaming", "disabled", "enabled", "enabled"),

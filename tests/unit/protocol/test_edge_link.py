@@ -176,6 +176,7 @@ def test_the_limits_are_those_of_the_edge() -> None:
         f"pub const ORPHAN_SECONDS: u64 = {link.ORPHAN_SECONDS};",
         f"pub const MAX_RULES: usize = {link.MAX_RULES};",
         f"pub const MAX_BODY: usize = {link.MAX_BODY};",
+        f"pub const MAX_FLOWS: usize = {link.MAX_FLOWS};",
     ):
         assert line in source
 

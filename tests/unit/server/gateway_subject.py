@@ -17,6 +17,7 @@ from lockgate.protocol.edge_link import (
 )
 from lockgate.protocol.if_t import JuniperKind
 from lockgate.server.auth.certificates import Authorities
+from lockgate.server.gateway.flow_log import FlowLog
 from lockgate.server.gateway.service import GatewayService
 from lockgate.server.launch_handles import LaunchHandles
 from lockgate.server.sessions import Opened, Sessions
@@ -94,6 +95,7 @@ class Subject(Rig):
             launches=self.launches,
             authorities=Authorities(self.in_force, self.audit, self.clock),
             audit=self.audit,
+            flows=FlowLog(store, self.audit, self.in_force.rule_names, self.clock),
             clock=self.clock,
         )
         self.running = None
@@ -130,7 +132,7 @@ class Subject(Rig):
                 await asyncio.wait([self.running])
 
     def _own_tasks(self):
-        names = {"edge link", "housekeeping", "edge-link keepalive", "edge-link reader"}
+        names = {"edge link", "housekeeping", "edge-link keepalive", "edge-link reader", "flows"}
         return {self.running} | {task for task in asyncio.all_tasks() if task.get_name() in names}
 
     @staticmethod

@@ -23,6 +23,7 @@ from lockgate.server.backup.contents import MAX_LINE, line, lines_of, write_file
 from lockgate.server.backup.sealed_file import BLOCK, MAGIC, SealedReader, SealedWriter
 from lockgate.server.datadir import DataDirectory
 from lockgate.server.store.choice import conninfo_of
+from lockgate.server.store.flows import packed
 from lockgate.server.store.interface import AuditFilter, PeerRecord, Sample
 from lockgate.server.store.tables import metadata
 from lockgate.server.store.user_records import ORIGIN
@@ -30,6 +31,8 @@ from lockgate.server.store.verify import verify
 from lockgate.server.vault import open_vault
 from tests.unit.server.store_support import new_store, run, same_store, user
 from tests.unit.server.test_store import POOLS, draft, noted
+from tests.unit.server.test_store_flows import FLOW, group
+from tests.unit.server.test_store_flows import entry as flows_entry
 from tests.unit.server.test_store_records import NOTE, decision, revision, web
 
 PASSPHRASE = "correct horse battery"
@@ -61,6 +64,7 @@ async def populate(place, name="alice"):
         await store.revisions.add(seed, 0, note=NOTE, logical_servers={"System Local": "Staff"})
         await store.user_records.change("System Local", name, lambda _: {"preference:colours": '"dark"'}, 5)
         await store.user_records.keep_peer(PeerRecord("west"))
+        await store.audit.add_flows(packed([group(7, name, FLOW)]), flows_entry, "1:1")
         await store.drafts.add(DraftRecord("d1", "admin", 1, 1, 1.0, 1.0, "{}"))
         await store.decisions.add_many([decision(number) for number in range(700)])
         await store.samples.add(Sample(1.0, 10, {"users": 3.5}))

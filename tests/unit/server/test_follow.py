@@ -11,6 +11,7 @@ from lockgate.model.session import EndCause, Refusal, RefusalReason
 from lockgate.protocol.edge_link import (
     Attach,
     Fatal,
+    FlowAudit,
     OpenSession,
     SetDeadline,
     SetLimits,
@@ -225,10 +226,10 @@ def test_bandwidth_follows(tmp_path):
         async with two_tunnels(tmp_path) as (it, edge, _, bob, heard):
             await it.adopt(configuration(bandwidth=[slow]))
             await it.settle(edge)
-            assert heard() == [SetLimits(session=bob.id, rate_in=500_000, rate_out=0)]
+            assert heard() == [SetLimits(session=bob.id, rate_in=500_000, rate_out=0, flows=FlowAudit.DENIED)]
             await it.adopt(configuration())
             await it.settle(edge)
-            assert heard()[1:] == [SetLimits(session=bob.id, rate_in=0, rate_out=0)]
+            assert heard()[1:] == [SetLimits(session=bob.id, rate_in=0, rate_out=0, flows=FlowAudit.DENIED)]
 
     run(work())
 

@@ -17,10 +17,13 @@ from lockgate.server.audit import with_code
 from lockgate.server.config.edits import SetValue
 from lockgate.server.config.service import SEED_DIGEST
 from lockgate.server.sessions import service as sessions_service
+from lockgate.server.store.flows import packed
 from lockgate.server.store.interface import ADMIN_SERVER, LOCAL_SERVER
 from lockgate.server.web import tokens
 from tests.unit.server.asgi import call_app
 from tests.unit.server.support import facts, run
+from tests.unit.server.test_store_flows import DENIED, FLOW, PING6, group
+from tests.unit.server.test_store_flows import entry as flows_entry
 from tests.unit.server.web_subject import ADMIN_REALM, AGENT, FULL, NOBODY, SOURCE, Subject, web
 
 DRAFTS = "/api/v1/config/drafts"
@@ -696,6 +699,45 @@ def test_what_is_no_token(tmp_path, header):
 
 
 # -- logs, explanations --------------------------------------------------------------------------------
+
+
+def test_flows_are_a_log_with_what_they_are_made_of(tmp_path):
+    async def work():
+        async with web(tmp_path) as subject:
+            groups = [group(2**62 + 1, "alice", FLOW, DENIED), group(2, "bob", PING6)]
+            await subject.parts.store.audit.add_flows(packed(groups), flows_entry, "1:3")
+            token = await subject.token("logs:read")
+
+            async def ports(query):
+                entries = (await subject.get(f"/api/v1/logs/flows?{query}", token)).json["entries"]
+                return [each["flow"]["port"] for each in entries]
+
+            assert await ports("") == [None, 22, 443]
+            assert await ports(f"session={2**62 + 1}&outcome=failed") == [22]
+            assert await ports("remote=fd77:0::80") == [None]
+            assert await ports("port=443&user=alice") == [443]
+            assert (await subject.get("/api/v1/logs/flows?remote=what", token)).code == "bad-address"
+            assert (await subject.get("/api/v1/logs/user-access?port=443", token)).json["entries"] == []
+            page = (await subject.get("/api/v1/logs/flows?limit=1&port=443", token)).json
+            [entry] = page["entries"]
+            assert entry["session"] == str(2**62 + 1)
+            assert entry["flow"]["rule"] == "Intranet web"
+            assert (entry["flow"]["began"], entry["flow"]["roles"]) == ("client", ["Users", "Staff"])
+            exported = (await subject.get("/api/v1/logs/flows/export?format=csv&port=22", token)).content
+            header, line = exported.decode().splitlines()
+            assert "remote,port,allowed" in header
+            assert "10.77.0.80,22,False,client" in line
+            syslog = (await subject.get("/api/v1/logs/flows/export?format=syslog&port=443", token)).content
+            assert b'remote="10.77.0.80" port="443" rule="Intranet web"' in syslog
+            metrics = await subject.get("/metrics", await subject.token("system:read"))
+            assert b"lockgate_flow_records_total 0.0" in metrics.content
+            await subject.role("system", logs="read")
+            reader = await subject.console("system")
+            shown = (await subject.get("/admin/logs/flows?remote=10.77.0.80&port=443", reader)).content
+            assert b"Intranet web" in shown
+            assert b"Ping" not in shown
+
+    run(work())
 
 
 def test_logs_are_filtered_paged_exported_and_verified(tmp_path):

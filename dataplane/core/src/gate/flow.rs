@@ -1,6 +1,6 @@
 //! Decisions already made, so that a long rule list is not read for every packet.
 
-use super::rules::Remote;
+use super::rules::{Remote, Verdict};
 use std::hash::{Hash, Hasher};
 
 /// Remote ends remembered per session; the table exists only once rules were long enough to need it.
@@ -13,7 +13,7 @@ struct Entry {
     remote: Remote,
     /// Of the rules that decided; another revision's decision is never used.
     revision: u64,
-    allowed: bool,
+    verdict: Verdict,
 }
 
 /// One entry for the flow that sends most, and a table in which a newcomer replaces whoever has
@@ -33,10 +33,10 @@ impl FlowCache {
         remote: &Remote,
         revision: u64,
         rules: usize,
-        decide: impl FnOnce() -> bool,
-    ) -> bool {
+        decide: impl FnOnce() -> Verdict,
+    ) -> Verdict {
         match &self.latest {
-            Some(entry) if entry.is_for(remote, revision) => entry.allowed,
+            Some(entry) if entry.is_for(remote, revision) => entry.verdict,
             _ => self.decision_of_another(remote, revision, rules, decide),
         }
     }
@@ -46,15 +46,15 @@ impl FlowCache {
         remote: &Remote,
         revision: u64,
         rules: usize,
-        decide: impl FnOnce() -> bool,
-    ) -> bool {
+        decide: impl FnOnce() -> Verdict,
+    ) -> Verdict {
         let mut entry = Entry {
             remote: *remote,
             revision,
-            allowed: false,
+            verdict: Verdict::NO_RULE,
         };
         if rules <= SHORT_LIST {
-            entry.allowed = decide();
+            entry.verdict = decide();
         } else if let Some(slot) = self
             .table
             .get_or_insert_with(|| Box::new([None; SLOTS]))
@@ -63,13 +63,13 @@ impl FlowCache {
             match slot {
                 Some(known) if known.is_for(remote, revision) => entry = *known,
                 _ => {
-                    entry.allowed = decide();
+                    entry.verdict = decide();
                     *slot = Some(entry);
                 }
             }
         }
         self.latest = Some(entry);
-        entry.allowed
+        entry.verdict
     }
 
     /// Forgets every decision and gives the memory back.
@@ -87,6 +87,11 @@ impl Entry {
 
 /// Spreads remote ends over the table; it need not resist anybody, see [`FlowCache`].
 fn slot_of(remote: &Remote) -> usize {
+    mix_of(remote) as usize
+}
+
+/// Bits that differ for most remote ends.
+pub(super) fn mix_of(remote: &Remote) -> u64 {
     struct Mix(u64);
     impl Hasher for Mix {
         fn write(&mut self, bytes: &[u8]) {
@@ -105,7 +110,7 @@ fn slot_of(remote: &Remote) -> usize {
     }
     let mut mix = Mix(0);
     remote.hash(&mut mix);
-    mix.finish() as usize
+    mix.finish()
 }
 
 #[cfg(test)]
@@ -120,6 +125,13 @@ mod tests {
         }
     }
 
+    fn verdict(allow: bool) -> Verdict {
+        Verdict {
+            allow,
+            rule: Some(u16::from(allow)),
+        }
+    }
+
     #[test]
     fn a_decision_is_made_once_per_revision() {
         let mut cache = FlowCache::default();
@@ -129,9 +141,9 @@ mod tests {
                     let mut asked = false;
                     let allowed = cache.decision(&remote(port), revision, 100, || {
                         asked = true;
-                        port % 2 == 0
+                        verdict(port % 2 == 0)
                     });
-                    assert_eq!(allowed, port % 2 == 0);
+                    assert_eq!(allowed, verdict(port % 2 == 0));
                     assert_eq!(
                         asked,
                         round == 0,
@@ -144,7 +156,7 @@ mod tests {
         let mut asked = false;
         cache.decision(&remote(1), 2, 100, || {
             asked = true;
-            true
+            verdict(true)
         });
         assert!(asked);
     }
@@ -152,12 +164,11 @@ mod tests {
     #[test]
     fn short_lists_need_no_table() {
         let mut cache = FlowCache::default();
-        assert!(cache.decision(&remote(1), 1, SHORT_LIST, || true));
+        let first = cache.decision(&remote(1), 1, SHORT_LIST, || verdict(true));
+        assert!(first.allow);
         assert!(cache.table.is_none());
-        assert!(
-            cache.decision(&remote(1), 1, SHORT_LIST, || false),
-            "the latest flow is remembered all the same"
-        );
+        let again = cache.decision(&remote(1), 1, SHORT_LIST, || verdict(false));
+        assert!(again.allow, "the latest flow is remembered all the same");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What was decided about datagrams that come in fragments: only the first fragment shows the
 //! ports, the others follow its verdict.
 
+use super::Judged;
 use std::net::IpAddr;
 
 /// Datagrams remembered per session; the oldest gives way. Fragments of one datagram follow each
@@ -23,7 +24,7 @@ pub struct Datagram {
 struct Entry {
     datagram: Datagram,
     until_ms: u64,
-    allowed: bool,
+    judged: Option<Judged>,
 }
 
 /// Ring of the latest first fragments; without memory of its own until there is one.
@@ -34,12 +35,13 @@ pub struct Fragments {
 }
 
 impl Fragments {
-    /// Notes the verdict of a first fragment. A repeated first fragment counts anew.
-    pub fn note(&mut self, datagram: Datagram, allowed: bool, now_ms: u64) {
+    /// Notes what became of a first fragment; `None`: it could not be judged. A repeated first
+    /// fragment counts anew.
+    pub fn note(&mut self, datagram: Datagram, judged: Option<Judged>, now_ms: u64) {
         let entry = Entry {
             datagram,
             until_ms: now_ms.saturating_add(TIMEOUT_MS),
-            allowed,
+            judged,
         };
         if let Some(known) = self
             .entries
@@ -55,13 +57,13 @@ impl Fragments {
         }
     }
 
-    /// The verdict on a datagram whose first fragment was seen not too long ago.
-    pub fn verdict(&self, datagram: &Datagram, now_ms: u64) -> Option<bool> {
+    /// What became of the first fragment of a datagram, if it was seen not too long ago.
+    pub fn first_of(&self, datagram: &Datagram, now_ms: u64) -> Option<Option<Judged>> {
         let known = self
             .entries
             .iter()
             .find(|known| known.datagram == *datagram)?;
-        (now_ms < known.until_ms).then_some(known.allowed)
+        (now_ms < known.until_ms).then_some(known.judged)
     }
 
     pub fn clear(&mut self) {
@@ -72,6 +74,18 @@ impl Fragments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::rules::{Remote, Verdict};
+
+    fn judged(allow: bool) -> Option<Judged> {
+        Some(Judged {
+            remote: Remote {
+                address: [10, 0, 0, 1].into(),
+                protocol: 17,
+                port: Some(53),
+            },
+            verdict: Verdict { allow, rule: None },
+        })
+    }
 
     fn datagram(id: u32) -> Datagram {
         Datagram {
@@ -85,27 +99,27 @@ mod tests {
     #[test]
     fn remembers_a_bounded_number_for_a_bounded_time() {
         let mut fragments = Fragments::default();
-        assert_eq!(fragments.verdict(&datagram(0), 0), None);
+        assert_eq!(fragments.first_of(&datagram(0), 0), None);
         for id in 0..1000 {
-            fragments.note(datagram(id), id % 2 == 0, 5);
+            fragments.note(datagram(id), judged(id % 2 == 0), 5);
         }
         assert_eq!(fragments.entries.len(), SLOTS);
-        assert_eq!(fragments.verdict(&datagram(999 - SLOTS as u32), 5), None);
+        assert_eq!(fragments.first_of(&datagram(999 - SLOTS as u32), 5), None);
         for id in 1000 - SLOTS as u32..1000 {
             assert_eq!(
-                fragments.verdict(&datagram(id), 5 + TIMEOUT_MS - 1),
-                Some(id % 2 == 0)
+                fragments.first_of(&datagram(id), 5 + TIMEOUT_MS - 1),
+                Some(judged(id % 2 == 0))
             );
-            assert_eq!(fragments.verdict(&datagram(id), 5 + TIMEOUT_MS), None);
+            assert_eq!(fragments.first_of(&datagram(id), 5 + TIMEOUT_MS), None);
         }
-        fragments.note(datagram(999), true, 6);
+        fragments.note(datagram(999), judged(true), 6);
         assert_eq!(
-            fragments.verdict(&datagram(999), 6),
-            Some(true),
+            fragments.first_of(&datagram(999), 6),
+            Some(judged(true)),
             "the latest first fragment decides"
         );
         assert_eq!(
-            fragments.verdict(
+            fragments.first_of(
                 &Datagram {
                     outbound: false,
                     ..datagram(999)

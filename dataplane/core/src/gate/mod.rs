@@ -3,25 +3,29 @@
 //! A [`Gate`] belongs to one session. It checks in this order: the headers make sense; the
 //! session's own end is its assigned address; the remote end is an address that can be routed to;
 //! the session's rules allow the remote end. [`rules`] decides, [`flow`] remembers decisions,
-//! [`fragments`] carries the verdict on a first fragment over to the others. Rules name the remote
-//! address, protocol and remote port, whichever side sends, so one rule covers a conversation.
+//! [`fragments`] carries the verdict on a first fragment over to the others, [`ledger`] counts what
+//! was judged for the flow audit. Rules name the remote address, protocol and remote port, whichever
+//! side sends, so one rule covers a conversation.
 
 mod flow;
 mod fragments;
+mod ledger;
 mod rules;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use rules::RuleError;
+pub use ledger::{Count, FlowRecord, Room};
+pub use rules::{Remote, RuleError, Verdict};
 
 use crate::bytes::{field, field16};
 use crate::discard::Discard;
 use crate::ip::{self, Fragment, Header};
-use crate::link::Rule;
+use crate::link::{FlowAudit, FlowCause, Rule};
 use crate::network::Network;
 use flow::FlowCache;
 use fragments::{Datagram, Fragments};
-use rules::{Remote, Rules};
+use ledger::Ledger;
+use rules::Rules;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -61,6 +65,13 @@ impl Way {
     }
 }
 
+/// What the rules say about a packet, or about the first fragment of its datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Judged {
+    remote: Remote,
+    verdict: Verdict,
+}
+
 /// The gate of one session.
 #[derive(Debug)]
 pub struct Gate {
@@ -72,6 +83,7 @@ pub struct Gate {
     rules: Rules,
     flows: FlowCache,
     fragments: Fragments,
+    ledger: Ledger,
 }
 
 impl Gate {
@@ -92,22 +104,67 @@ impl Gate {
             rules,
             flows,
             fragments,
+            ledger: Ledger::default(),
         })
     }
 
     /// Replaces the rules; every decision made under the old ones is forgotten. Rules that are
     /// refused leave the session without any: nothing passes until good ones come.
-    pub fn set_rules(&mut self, revision: u64, rules: &[Rule]) -> Result<(), RuleError> {
+    ///
+    /// `rule_set`: what records of flows call these rules by.
+    pub fn set_rules(
+        &mut self,
+        revision: u64,
+        rule_set: u32,
+        rules: &[Rule],
+    ) -> Result<(), RuleError> {
         self.flows.clear();
         self.fragments.clear();
+        self.ledger.set_rules(rule_set);
         self.revision = revision;
         self.rules = Rules::default();
         self.rules = Rules::compile(rules)?;
         Ok(())
     }
 
-    pub fn revision(&self) -> u64 {
-        self.revision
+    /// Which flows are recorded from now on. `room`: places for flows of all sessions.
+    pub fn record_flows(&mut self, wanted: FlowAudit, room: &Room) {
+        self.ledger.want(wanted, room);
+    }
+
+    /// What records of flows call the rules by that the gate was made with.
+    pub fn name_rules(&mut self, rule_set: u32) {
+        self.ledger.set_rules(rule_set);
+    }
+
+    /// The packet that passed last stood for several: so many more, with so many more bytes.
+    #[inline]
+    pub fn inbound_more(&mut self, packets: u64, bytes: u64) {
+        self.ledger.note_more(false, packets, bytes);
+    }
+
+    /// Makes the records that are due.
+    pub fn sweep_flows(&mut self, now_ms: u64) {
+        self.ledger.sweep(now_ms);
+    }
+
+    /// Makes the records of all flows: the session is over.
+    pub fn end_flows(&mut self) {
+        self.ledger.end(FlowCause::Session);
+    }
+
+    /// When records are due, unless packets come before.
+    pub fn next_sweep(&self) -> Option<u64> {
+        self.ledger.next_sweep()
+    }
+
+    #[inline]
+    pub fn has_flow_records(&self) -> bool {
+        self.ledger.has_records()
+    }
+
+    pub fn take_flow_records(&mut self) -> impl Iterator<Item = FlowRecord> + '_ {
+        self.ledger.take_records()
     }
 
     /// Judges a packet from the client to the network. Returns its length by its own header: what
@@ -140,26 +197,32 @@ impl Gate {
             protocol: remote.is_ipv4().then_some(header.protocol),
             id,
         };
-        match header.fragment {
+        let judged = match header.fragment {
             Fragment::Whole => self.content(packet, &header, way)?,
             Fragment::First { id } => {
                 // Too short for its ports: nothing else would ever show them.
-                let verdict = self
+                let judged = self
                     .content(packet, &header, way)
                     .map_err(|reason| match reason {
                         Discard::TooShort => Discard::BadFragment,
                         other => other,
                     });
-                self.fragments.note(datagram(id), verdict.is_ok(), now_ms);
-                verdict?;
+                self.fragments.note(datagram(id), judged.ok(), now_ms);
+                judged?
             }
-            Fragment::Later { id } => match self.fragments.verdict(&datagram(id), now_ms) {
-                Some(true) => {}
-                Some(false) => return Err(Discard::Denied),
+            Fragment::Later { id } => match self.fragments.first_of(&datagram(id), now_ms) {
+                Some(first) => first.ok_or(Discard::Denied)?,
                 None => self.unseen(remote, remote.is_ipv4().then_some(header.protocol))?,
             },
+        };
+        let Judged { remote, verdict } = judged;
+        self.ledger
+            .note(&remote, verdict, way == Way::Outbound, header.total, now_ms);
+        if verdict.allow {
+            Ok(header.total)
+        } else {
+            Err(Discard::Denied)
         }
-        Ok(header.total)
     }
 
     fn owns(&self, address: IpAddr) -> bool {
@@ -176,22 +239,22 @@ impl Gate {
     }
 
     /// Judges a packet that shows the start of its payload.
-    fn content(&mut self, packet: &[u8], header: &Header, way: Way) -> Result<(), Discard> {
+    fn content(&mut self, packet: &[u8], header: &Header, way: Way) -> Result<Judged, Discard> {
         if is_icmp_error(packet, header)? {
             return self.quoted(packet, header, way);
         }
         let (_, address) = way.ends(header);
-        self.remote(Remote {
+        Ok(self.remote(Remote {
             address,
             protocol: header.protocol,
             port: remote_port(packet, header, way)?,
-        })
+        }))
     }
 
     /// Judges an ICMP error by the packet it quotes, which went the other way: any router may
     /// report about a conversation of this session that the rules allow. Sent by the client, it
     /// must go to the sender of that packet.
-    fn quoted(&mut self, packet: &[u8], error: &Header, way: Way) -> Result<(), Discard> {
+    fn quoted(&mut self, packet: &[u8], error: &Header, way: Way) -> Result<Judged, Discard> {
         let quote = packet
             .get(error.payload + ICMP_HEADER..)
             .ok_or(Discard::TooShort)?;
@@ -210,16 +273,16 @@ impl Gate {
             return Err(Discard::BadQuote);
         }
         let port = remote_port(quote, &header, way.back()).map_err(|_| Discard::BadQuote)?;
-        self.remote(Remote {
+        Ok(self.remote(Remote {
             address,
             protocol: header.protocol,
             port,
-        })
+        }))
     }
 
     /// Asks the rules about a remote end, or remembers their answer.
     #[inline]
-    fn remote(&mut self, remote: Remote) -> Result<(), Discard> {
+    fn remote(&mut self, remote: Remote) -> Judged {
         let Self {
             rules,
             reserved,
@@ -227,29 +290,29 @@ impl Gate {
             revision,
             ..
         } = self;
-        let allowed = flows.decision(&remote, *revision, rules.len(), || {
+        let verdict = flows.decision(&remote, *revision, rules.len(), || {
             let reserved = reserved
                 .iter()
                 .any(|network| network.contains(remote.address));
-            rules.allow(&remote, reserved)
+            rules.verdict(&remote, reserved)
         });
-        if allowed {
-            Ok(())
-        } else {
-            Err(Discard::Denied)
-        }
+        Judged { remote, verdict }
     }
 
     /// Asks the rules about a packet that shows neither port nor, perhaps, protocol.
-    fn unseen(&self, address: IpAddr, protocol: Option<u8>) -> Result<(), Discard> {
-        let allowed = self
+    fn unseen(&self, address: IpAddr, protocol: Option<u8>) -> Result<Judged, Discard> {
+        let allow = self
             .rules
             .allow_unseen(address, protocol, self.is_reserved(address));
-        if allowed {
-            Ok(())
-        } else {
-            Err(Discard::BadFragment)
-        }
+        let remote = Remote {
+            address,
+            protocol: protocol.unwrap_or(ip::FRAGMENT),
+            port: None,
+        };
+        let verdict = Verdict { allow, rule: None };
+        allow
+            .then_some(Judged { remote, verdict })
+            .ok_or(Discard::BadFragment)
     }
 }
 

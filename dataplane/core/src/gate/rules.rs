@@ -42,8 +42,25 @@ pub struct Remote {
     pub port: Option<u16>,
 }
 
+/// What the rules say about a remote end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub allow: bool,
+    /// Place of the rule that decided, from 0; `None`: no rule matches, or none did alone.
+    pub rule: Option<u16>,
+}
+
+impl Verdict {
+    pub const NO_RULE: Self = Self {
+        allow: false,
+        rule: None,
+    };
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Line<A> {
+    /// Its place among the rules of both families.
+    at: u16,
     network: A,
     mask: A,
     /// `None` is any.
@@ -112,9 +129,10 @@ impl Rules {
             let network = Network::from_bytes(&rule.address, rule.prefix)
                 .map_err(|error| RuleError::Address { at, error })?;
             let ports = ports(rule).ok_or(RuleError::Ports { at })?;
+            let at = u16::try_from(at).map_err(|_| RuleError::TooMany)?;
             match network.address() {
-                IpAddr::V4(a) => v4.push(line(u32::from(a), mask4(rule.prefix), &ports, rule)),
-                IpAddr::V6(a) => v6.push(line(u128::from(a), mask6(rule.prefix), &ports, rule)),
+                IpAddr::V4(a) => v4.push(line(at, u32::from(a), mask4(rule.prefix), &ports, rule)),
+                IpAddr::V6(a) => v6.push(line(at, u128::from(a), mask6(rule.prefix), &ports, rule)),
             }
         }
         Ok(Self {
@@ -129,7 +147,7 @@ impl Rules {
     }
 
     /// The decision for one remote end; reads the rules in order.
-    pub fn allow(&self, remote: &Remote, reserved: bool) -> bool {
+    pub fn verdict(&self, remote: &Remote, reserved: bool) -> Verdict {
         match remote.address {
             IpAddr::V4(a) => first(&self.v4, u32::from(a), remote, reserved),
             IpAddr::V6(a) => first(&self.v6, u128::from(a), remote, reserved),
@@ -154,8 +172,9 @@ fn ports(rule: &Rule) -> Option<RangeInclusive<u16>> {
     sensible.then_some(rule.port_low..=rule.port_high)
 }
 
-fn line<A>(network: A, mask: A, ports: &RangeInclusive<u16>, rule: &Rule) -> Line<A> {
+fn line<A>(at: u16, network: A, mask: A, ports: &RangeInclusive<u16>, rule: &Rule) -> Line<A> {
     Line {
+        at,
         network,
         mask,
         protocol: rule.protocol,
@@ -172,11 +191,14 @@ fn first<A: Copy + PartialEq + BitAnd<Output = A>>(
     address: A,
     remote: &Remote,
     reserved: bool,
-) -> bool {
+) -> Verdict {
     lines
         .iter()
         .find(|line| line.covers(address, reserved) && line.matches(remote.protocol, remote.port))
-        .is_some_and(|line| line.allow)
+        .map_or(Verdict::NO_RULE, |line| Verdict {
+            allow: line.allow,
+            rule: Some(line.at),
+        })
 }
 
 fn unanimous<A: Copy + PartialEq + BitAnd<Output = A>>(
@@ -235,14 +257,18 @@ mod tests {
             ("192.168.1.1", 6, 80, true, true),
             ("192.168.1.1", 6, 80, false, true),
         ] {
-            let decision = rules.allow(&remote(address, protocol, port), reserved);
+            let decision = rules
+                .verdict(&remote(address, protocol, port), reserved)
+                .allow;
             assert_eq!(
                 decision, expected,
                 "{address} {protocol} {port} reserved: {reserved}"
             );
         }
         assert!(
-            !Rules::default().allow(&remote("10.0.0.1", 6, 80), false),
+            !Rules::default()
+                .verdict(&remote("10.0.0.1", 6, 80), false)
+                .allow,
             "no rules, no access"
         );
     }
@@ -316,9 +342,9 @@ mod tests {
             let address = IpAddr::from([10, 0, 0, last]);
             let ports = || (0..=u16::MAX).filter(|p| p % 97 == 0 || *p < 200);
             let every = |protocol: u8| if ip::has_ports(protocol) {
-                ports().all(|port| rules.allow(&Remote { address, protocol, port: Some(port) }, reserved))
+                ports().all(|port| rules.verdict(&Remote { address, protocol, port: Some(port) }, reserved).allow)
             } else {
-                rules.allow(&Remote { address, protocol, port: None }, reserved)
+                rules.verdict(&Remote { address, protocol, port: None }, reserved).allow
             };
             for protocol in [1, 6, 17, 50] {
                 // It may say no to what every port would be allowed, never the other way round.

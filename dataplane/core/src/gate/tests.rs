@@ -338,7 +338,7 @@ fn fragments_follow_the_first() {
     assert_eq!(gate.outbound(&rest(1), 2), Err(Discard::Denied));
     // New rules: the old verdict is gone.
     assert!(gate.outbound(&https, 3).is_ok());
-    gate.set_rules(2, &[]).unwrap();
+    gate.set_rules(2, 0, &[]).unwrap();
     assert_eq!(gate.outbound(&rest(1), 4), Err(Discard::BadFragment));
 }
 
@@ -381,11 +381,11 @@ fn refused_rules_leave_nothing_open() {
         ..rule("allow 10.0.0.0/16")
     };
     assert!(
-        gate.set_rules(2, &[rule("allow 10.0.0.0/16"), broken])
+        gate.set_rules(2, 0, &[rule("allow 10.0.0.0/16"), broken])
             .is_err()
     );
     assert_eq!(gate.outbound(&packet, 0), Err(Discard::Denied));
-    gate.set_rules(2, &[rule("allow 10.0.0.0/16")]).unwrap();
+    gate.set_rules(2, 0, &[rule("allow 10.0.0.0/16")]).unwrap();
     assert!(
         gate.outbound(&packet, 0).is_ok(),
         "also under a revision number seen before"
@@ -445,7 +445,7 @@ proptest! {
         let mut gate = Gate::new(Some(OWN4.parse().unwrap()), Some(OWN6.parse().unwrap()), reserved.clone().into(), 1, &first).unwrap();
         for (rules, revision) in [(&first, 1), (&second, 2)] {
             if revision == 2 {
-                gate.set_rules(2, rules).unwrap();
+                gate.set_rules(2, 0, rules).unwrap();
             }
             for (last, outbound, tcp, port, v6) in packets.iter().copied() {
                 let (own, near, far) = if v6 {

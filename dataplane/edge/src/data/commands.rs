@@ -23,11 +23,13 @@ pub(super) fn apply(order: ToEdge, book: &mut Book, now: u64) {
             idle,
             fallback,
             revision,
+            rule_set,
             rules,
             esp_in,
             cross_family,
             rate_in,
             rate_out,
+            flows,
         } => book.open(
             &Open {
                 session,
@@ -40,10 +42,12 @@ pub(super) fn apply(order: ToEdge, book: &mut Book, now: u64) {
                 fallback,
                 cross_family,
                 revision,
+                rule_set,
                 rules: &rules,
                 esp_in: esp_in.as_ref(),
                 rate_in,
                 rate_out,
+                flows,
             },
             now,
         ),
@@ -79,9 +83,10 @@ pub(super) fn apply(order: ToEdge, book: &mut Book, now: u64) {
         ToEdge::SetRules {
             session,
             revision,
+            rule_set,
             rules,
         } => match book.sessions.find(session) {
-            Some(slot) => book.set_rules(slot, revision, &rules),
+            Some(slot) => book.set_rules(slot, (revision, rule_set), &rules, now),
             None => book.counts.failure(Failure::StaleOrder),
         },
         ToEdge::SetDeadline {
@@ -96,8 +101,12 @@ pub(super) fn apply(order: ToEdge, book: &mut Book, now: u64) {
             session,
             rate_in,
             rate_out,
+            flows,
         } => match book.sessions.find(session) {
-            Some(slot) => book.set_rates(slot, rate_in, rate_out, now),
+            Some(slot) => {
+                book.set_rates(slot, rate_in, rate_out, now);
+                book.record_flows(slot, flows, now);
+            }
             None => book.counts.failure(Failure::StaleOrder),
         },
         ToEdge::CloseSession { session, fatal } => book.close(session, fatal.as_ref(), now),

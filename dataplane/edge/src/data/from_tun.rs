@@ -117,11 +117,14 @@ impl FromTun {
         let slot = slot.ok_or(Discard::NoSession)?;
         let session = book.sessions.get_mut(slot).ok_or(Discard::NoSession)?;
         book.report.busy(slot, session);
-        let length = session.judge_entering(packet, now)?;
+        let verdict = session.judge_entering(packet, now);
+        book.report.flows(session, now);
+        let length = verdict?;
         let packet = packet.get_mut(..length).ok_or(Discard::BadLength)?;
         mss::clamp(packet, session.path_mtu, header.needs_checksum());
         let may_be_cut = icmp::may_be_cut(packet);
         let segments = Segments::new(&header, packet)?;
+        session.entered(&segments, length);
         let oversize = segments.len_of(0) > usize::from(session.path_mtu);
         if oversize && !may_be_cut {
             if session.complaints.take(now) {

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use lockgate_dataplane::gate::Gate;
-use lockgate_dataplane::link::{EndCause, Fatal, ORPHAN_SECONDS, Rule, Sa};
+use lockgate_dataplane::gate::{Gate, Room};
+use lockgate_dataplane::link::{EndCause, Fatal, FlowAudit, ORPHAN_SECONDS, Rule, Sa};
 use lockgate_dataplane::network::Network;
 
 use super::conn::{Conn, Flush};
@@ -12,6 +12,7 @@ use super::conns::Conns;
 use super::counts::{Counts, Failure};
 use super::esp::EarlyProbe;
 use super::farewell::Farewell;
+use super::flows;
 use super::path::Path;
 use super::pending::{Message, Pending};
 use super::poll::{Interest, Poll, Token};
@@ -42,6 +43,8 @@ pub(super) struct Book {
     /// When all sessions end unless the control plane comes back.
     orphaned: Option<u64>,
     reserved: Arc<[Network]>,
+    /// Places for flows that are recorded.
+    room: Room,
 }
 
 /// A session to open, as the control plane describes it.
@@ -57,10 +60,12 @@ pub(super) struct Open<'a> {
     pub(super) fallback: u32,
     pub(super) cross_family: bool,
     pub(super) revision: u64,
+    pub(super) rule_set: u32,
     pub(super) rules: &'a [Rule],
     pub(super) esp_in: Option<&'a Sa>,
     pub(super) rate_in: u64,
     pub(super) rate_out: u64,
+    pub(super) flows: FlowAudit,
 }
 
 impl Book {
@@ -85,6 +90,7 @@ impl Book {
             leaving: VecDeque::new(),
             orphaned: None,
             reserved,
+            room: Room::new(flows::ROOM),
         }
     }
 
@@ -125,7 +131,9 @@ impl Book {
                 )
             }
         };
-        let Ok(gate) = gate else { return };
+        let Ok(mut gate) = gate else { return };
+        gate.name_rules(open.rule_set);
+        gate.record_flows(open.flows, &self.room);
         let mut session = Session::new(
             Opening {
                 side: self.side,
@@ -143,9 +151,9 @@ impl Book {
         if self.sessions.taken(session.addresses(), open.session) {
             return self.refuse(open.session, Failure::AddressConflict);
         }
-        if let Some(former) = live.and_then(|slot| self.sessions.remove(slot)) {
+        if let Some(mut former) = live.and_then(|slot| self.sessions.remove(slot)) {
             session.follow(&former);
-            self.dismiss(&former, "replaced", None, now);
+            self.dismiss(&mut former, "replaced", None, now);
         }
         session.set_rates(open.rate_in, open.rate_out, now);
         let slot = self.sessions.insert(session);
@@ -167,33 +175,40 @@ impl Book {
 
     /// Ends a session on order of the control plane.
     pub(super) fn close(&mut self, id: u64, fatal: Option<&Fatal>, now: u64) {
-        let Some(session) = self
+        let Some(mut session) = self
             .sessions
             .find(id)
             .and_then(|slot| self.sessions.remove(slot))
         else {
             return self.counts.failure(Failure::StaleOrder);
         };
-        self.dismiss(&session, "session closed", fatal.map(Farewell::from), now);
+        self.dismiss(
+            &mut session,
+            "session closed",
+            fatal.map(Farewell::from),
+            now,
+        );
     }
 
     /// Ends a session for a reason of our own.
     pub(super) fn end(&mut self, slot: usize, cause: EndCause, now: u64) {
-        let Some(session) = self.sessions.remove(slot) else {
+        let Some(mut session) = self.sessions.remove(slot) else {
             return;
         };
         self.report.session_ended(&session, cause);
-        self.dismiss(&session, "session ended", Farewell::of(cause), now);
+        self.dismiss(&mut session, "session ended", Farewell::of(cause), now);
     }
 
     /// Closes what a session that has just been taken out leaves behind.
     fn dismiss(
         &mut self,
-        session: &Session,
+        session: &mut Session,
         cause: &'static str,
         farewell: Option<Farewell>,
         now: u64,
     ) {
+        session.end_flows();
+        self.report.flows(session, now);
         if self.side == Side::Client {
             self.close_port(session.esp.peer);
         }
@@ -250,12 +265,27 @@ impl Book {
     }
 
     /// Replaces the access rules; rules that cannot be used grant nothing.
-    pub(super) fn set_rules(&mut self, slot: usize, revision: u64, rules: &[Rule]) {
+    pub(super) fn set_rules(
+        &mut self,
+        slot: usize,
+        (revision, rule_set): (u64, u32),
+        rules: &[Rule],
+        now: u64,
+    ) {
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
-        if session.set_rules(revision, rules).is_err() {
+        if session.set_rules(revision, rule_set, rules).is_err() {
             self.counts.failure(Failure::BadRules);
+        }
+        self.report.flows(session, now);
+    }
+
+    /// Which flows of a session are recorded from now on.
+    pub(super) fn record_flows(&mut self, slot: usize, wanted: FlowAudit, now: u64) {
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.record_flows(wanted, &self.room);
+            self.report.flows(session, now);
         }
     }
 
@@ -515,6 +545,8 @@ impl Book {
             return;
         };
         session.booked = u64::MAX;
+        session.sweep_flows(now);
+        self.report.flows(session, now);
         if let Some(cause) = session.over(now) {
             return self.end(slot, cause, now);
         }
@@ -530,6 +562,7 @@ impl Book {
 
     /// The control plane is there, or has gone.
     pub(super) fn set_link(&mut self, up: bool, now: u64) {
+        self.report.set_link(up);
         if up {
             self.orphaned = None;
         } else {

@@ -24,6 +24,7 @@ mod conns;
 mod counts;
 mod esp;
 mod farewell;
+mod flows;
 mod follow;
 mod from_tun;
 mod lead;

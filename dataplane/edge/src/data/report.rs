@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use lockgate_dataplane::link::{EndCause, FromEdge, Transport};
 
 use super::counts::Counts;
+use super::flows::Flows;
 use super::session::{Session, peer_text};
 use super::table::Table;
 
@@ -19,6 +20,7 @@ pub(super) struct Report {
     /// Slots of sessions with traffic since the last report.
     busy: Vec<usize>,
     next: u64,
+    flows: Flows,
 }
 
 impl Report {
@@ -27,6 +29,7 @@ impl Report {
             up,
             busy: Vec::new(),
             next: now.saturating_add(INTERVAL),
+            flows: Flows::default(),
         }
     }
 
@@ -37,6 +40,22 @@ impl Report {
             session.listed = true;
             self.busy.push(slot);
         }
+    }
+
+    /// Takes the records of flows that a session has made; cheap to call for every packet.
+    #[inline]
+    pub(super) fn flows(&mut self, session: &mut Session, now: u64) {
+        if session.has_flow_records() {
+            let id = session.id;
+            for record in session.take_flow_records() {
+                self.flows.add(id, record, now);
+            }
+        }
+    }
+
+    /// The control plane is there, or has gone.
+    pub(super) fn set_link(&mut self, up: bool) {
+        self.flows.set_link(up);
     }
 
     pub(super) fn frame(&mut self, conn: u64, vendor: u32, kind: u32, body: &[u8]) {
@@ -97,11 +116,14 @@ impl Report {
 
     /// When the next report is due.
     pub(super) fn next(&self) -> u64 {
-        self.next
+        self.flows
+            .next()
+            .map_or(self.next, |due| due.min(self.next))
     }
 
-    /// Sends a report if one is due.
+    /// Sends what is due; true when that was a report of traffic.
     pub(super) fn tick(&mut self, sessions: &mut Table, counts: &Counts, now: u64) -> bool {
+        self.flows.tick(&mut self.up, now);
         if now < self.next {
             return false;
         }

@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lockgate_dataplane::discard::Discard;
-use lockgate_dataplane::gate::{Gate, RuleError};
-use lockgate_dataplane::link::{EndCause, Framing, Rule, SessionState, Traffic, Transport};
+use lockgate_dataplane::gate::{FlowRecord, Gate, Room, RuleError};
+use lockgate_dataplane::link::{
+    EndCause, FlowAudit, Framing, Rule, SessionState, Traffic, Transport,
+};
 
 use lockgate_dataplane::probe::Probe;
 use lockgate_dataplane::rate::TokenBucket;
@@ -227,8 +229,50 @@ impl Session {
     }
 
     /// Replaces the rules of the gate.
-    pub(super) fn set_rules(&mut self, revision: u64, rules: &[Rule]) -> Result<(), RuleError> {
-        self.gate.set_rules(revision, rules)
+    pub(super) fn set_rules(
+        &mut self,
+        revision: u64,
+        rule_set: u32,
+        rules: &[Rule],
+    ) -> Result<(), RuleError> {
+        self.gate.set_rules(revision, rule_set, rules)
+    }
+
+    /// Which flows are recorded from now on.
+    pub(super) fn record_flows(&mut self, wanted: FlowAudit, room: &Room) {
+        self.gate.record_flows(wanted, room);
+    }
+
+    /// The packet that [`judge_entering`](Self::judge_entering) has just let pass stands for these.
+    #[inline]
+    pub(super) fn entered(&mut self, segments: &Segments<'_>, length: usize) {
+        let count = segments.count();
+        if count > 1 && self.side == Side::Gateway {
+            // All but the last are equally long.
+            let last = segments.len_of(count - 1);
+            let bytes = segments.len_of(0) * (count - 1) + last;
+            let more = bytes.saturating_sub(length);
+            self.gate.inbound_more(count as u64 - 1, more as u64);
+        }
+    }
+
+    /// Makes the records of flows that are due.
+    pub(super) fn sweep_flows(&mut self, now: u64) {
+        self.gate.sweep_flows(now);
+    }
+
+    /// Makes the records of all flows: the session is over.
+    pub(super) fn end_flows(&mut self) {
+        self.gate.end_flows();
+    }
+
+    #[inline]
+    pub(super) fn has_flow_records(&self) -> bool {
+        self.gate.has_flow_records()
+    }
+
+    pub(super) fn take_flow_records(&mut self) -> impl Iterator<Item = FlowRecord> + '_ {
+        self.gate.take_flow_records()
     }
 
     /// A valid ESP packet came from `peer`; `probe` if it is one. True when more than the time of
@@ -326,7 +370,8 @@ impl Session {
             .map(|idle| self.active.saturating_add(idle));
         let path = self.path.next_look(now);
         let news = self.has_news(now).then(|| self.news_at(now));
-        [idle, path, news, self.esp.next_expiry()]
+        let flows = self.gate.next_sweep();
+        [idle, path, news, self.esp.next_expiry(), flows]
             .into_iter()
             .flatten()
             .fold(self.limits.expires, u64::min)

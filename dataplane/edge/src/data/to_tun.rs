@@ -329,7 +329,9 @@ fn deliver(
 ) -> Result<(), Discard> {
     let packet = buffer.get_mut(range.clone()).ok_or(Discard::TooShort)?;
     report.busy(slot, session);
-    let length = session.judge_leaving(packet, now)?;
+    let verdict = session.judge_leaving(packet, now);
+    report.flows(session, now);
+    let length = verdict?;
     session.books_leaving(length, now)?;
     let packet = packet.get_mut(..length).ok_or(Discard::BadLength)?;
     mss::clamp(packet, session.path_mtu, false);

@@ -252,7 +252,7 @@ async fn tell(
     // Kept until it has left: the link may be lost at every step, and to hear something twice
     // does less harm than never to hear it.
     for message in kept.iter() {
-        if let Err(problem) = write(&mut writer, message).await {
+        if let Err(problem) = write(&mut writer, &message).await {
             return Lost::Failed(problem);
         }
     }

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use lockgate_dataplane::link::{FromEdge, Secret};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -24,6 +25,11 @@ const KEPT_ENDS: usize = 4096;
 /// Frames kept for the next link, and bytes in their bodies.
 const KEPT_FRAMES: usize = 1024;
 const KEPT_BYTES: usize = 1 << 20;
+/// Messages about flows kept for the next link: 64,000 records.
+const KEPT_FLOWS: usize = 64;
+/// Room for records of flows, in units of 1 KiB: 4 MiB. Apart from that of frames: who reaches much
+/// must not take the room of those who sign in.
+const FLOW_ROOM: usize = 4 * 1024;
 /// More than the body of any frame of the data thread.
 const LONGEST_BODY: usize = 64 << 10;
 
@@ -45,6 +51,7 @@ pub struct LinkGone;
 pub struct Uplink {
     queue: mpsc::Sender<Queued>,
     room: Arc<Semaphore>,
+    flow_room: Arc<Semaphore>,
     overflow: Arc<AtomicU64>,
     refusals: Arc<Refusals>,
 }
@@ -62,6 +69,7 @@ pub fn channel(refusals: Arc<Refusals>) -> (Uplink, Outgoing) {
     let uplink = Uplink {
         queue: sender,
         room: Arc::new(Semaphore::new(ROOM)),
+        flow_room: Arc::new(Semaphore::new(FLOW_ROOM)),
         overflow: overflow.clone(),
         refusals,
     };
@@ -72,13 +80,17 @@ impl Uplink {
     /// From the data thread; never blocks.
     pub fn send(&self, message: FromEdge) {
         let room = match message {
-            FromEdge::Frame { .. } => {
-                match self.room.clone().try_acquire_many_owned(units(&message)) {
-                    Ok(permit) => Some(permit),
-                    Err(_) => return self.refusals.count(Refusal::LinkFull),
-                }
-            }
+            FromEdge::Frame { .. } => Some(&self.room),
+            FromEdge::Flows { .. } => Some(&self.flow_room),
             _ => None,
+        };
+        let is_flows = matches!(message, FromEdge::Flows { .. });
+        let room = match room {
+            Some(room) => match room.clone().try_acquire_many_owned(units(&message)) {
+                Ok(permit) => Some(permit),
+                Err(_) => return self.refusals.count(Refusal::LinkFull),
+            },
+            None => None,
         };
         if self
             .queue
@@ -90,7 +102,10 @@ impl Uplink {
             .is_err()
         {
             self.refusals.count(Refusal::LinkFull);
-            self.overflow.fetch_add(1, Ordering::Relaxed);
+            // Their numbers say that they are missing; nothing else is wrong for that.
+            if !is_flows {
+                self.overflow.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -120,13 +135,14 @@ impl Outgoing {
     }
 }
 
-/// What the next link must hear although this one is gone: ends of sessions, and what clients said
-/// on attached connections, which live on (answers with ESP keys among it). Everything else is
-/// repaired by the answer to `hello`.
+/// What the next link must hear although this one is gone: ends of sessions, what clients said
+/// on attached connections, which live on (answers with ESP keys among it), and records of flows.
+/// Everything else is repaired by the answer to `hello`.
 #[derive(Debug)]
 pub struct Kept {
-    messages: VecDeque<FromEdge>,
+    messages: VecDeque<(FromEdge, Instant)>,
     ends: usize,
+    flows: usize,
     frames: usize,
     bytes: usize,
     refusals: Arc<Refusals>,
@@ -137,6 +153,7 @@ impl Kept {
         Self {
             messages: VecDeque::new(),
             ends: 0,
+            flows: 0,
             frames: 0,
             bytes: 0,
             refusals,
@@ -160,21 +177,29 @@ impl Kept {
                 self.frames += 1;
                 self.bytes += body.len();
             }
+            FromEdge::Flows { .. } => {
+                if self.flows >= KEPT_FLOWS {
+                    return self.refusals.count(Refusal::LinkFull);
+                }
+                self.flows += 1;
+            }
             FromEdge::ConnClosed { conn, .. } => return self.forget(*conn),
             _ => return,
         }
-        self.messages.push_back(message.clone());
+        self.messages.push_back((message.clone(), Instant::now()));
     }
 
     /// Whether the next message may find no room: what can be told must be told first.
     pub fn is_full(&self) -> bool {
         self.ends >= KEPT_ENDS
+            || self.flows >= KEPT_FLOWS
             || self.frames >= KEPT_FRAMES
             || self.bytes > KEPT_BYTES - LONGEST_BODY
     }
 
     fn drop_first_end(&mut self) {
-        let end = |message: &FromEdge| matches!(message, FromEdge::SessionEnded { .. });
+        let end =
+            |(message, _): &(FromEdge, Instant)| matches!(message, FromEdge::SessionEnded { .. });
         if let Some(at) = self.messages.iter().position(end) {
             self.messages.remove(at);
             self.ends -= 1;
@@ -192,7 +217,7 @@ impl Kept {
             bytes,
             ..
         } = self;
-        messages.retain(|message| match message {
+        messages.retain(|(message, _)| match message {
             FromEdge::Frame {
                 conn: from, body, ..
             } if *from == conn => {
@@ -204,17 +229,27 @@ impl Kept {
         });
     }
 
-    /// Oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &FromEdge> {
-        self.messages.iter()
+    /// Oldest first, as they are to be told now.
+    pub fn iter(&self) -> impl Iterator<Item = FromEdge> + '_ {
+        self.messages.iter().map(|(message, since)| {
+            let mut message = message.clone();
+            if let FromEdge::Flows { waited, .. } = &mut message {
+                let kept = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                *waited = waited.saturating_add(kept);
+            }
+            message
+        })
     }
 
     /// All of it has been told.
     pub fn clear(&mut self) {
         self.messages.clear();
-        (self.ends, self.frames, self.bytes) = (0, 0, 0);
+        (self.ends, self.flows, self.frames, self.bytes) = (0, 0, 0, 0);
     }
 }
+
+/// Bytes of a record of a flow on the link, names of its fields included.
+const FLOW_BYTES: usize = 192;
 
 /// Room a message takes, in KiB rounded up.
 fn units(message: &FromEdge) -> u32 {
@@ -232,6 +267,7 @@ fn units(message: &FromEdge) -> u32 {
                 + opened.host.len()
                 + opened.user_agent.len()
         }
+        FromEdge::Flows { flows, .. } => flows.len() * FLOW_BYTES,
         FromEdge::Dialed(dialed) => dialed.certificates.iter().map(|der| der.len()).sum(),
         FromEdge::DialFailed { certificates, .. } => certificates.iter().map(|der| der.len()).sum(),
         _ => 0,
@@ -319,7 +355,7 @@ mod tests {
             kept.keep(&ended(session), 0);
         }
         assert_eq!(kept.iter().count(), KEPT_ENDS + 1);
-        assert_eq!(kept.iter().nth(1), Some(&ended(1)), "the oldest went");
+        assert_eq!(kept.iter().nth(1), Some(ended(1)), "the oldest went");
         kept.clear();
         assert_eq!((kept.iter().count(), kept.ends, kept.bytes), (0, 0, 0));
     }
@@ -332,7 +368,7 @@ mod tests {
         kept.keep(&FromEdge::RekeyWanted { session: 1 }, 0);
         kept.keep(&ended(1), 0);
         kept.keep(&closed(2), 0);
-        assert!(kept.iter().eq([&frame(1), &ended(1)]));
+        assert!(kept.iter().eq([frame(1), ended(1)]));
     }
 
     #[tokio::test]

@@ -9,7 +9,9 @@ use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lockgate_dataplane::link::{FromEdge, Rule, Sa, Secret, SessionState, Suite, ToEdge};
+use lockgate_dataplane::link::{
+    FlowAudit, FromEdge, Rule, Sa, Secret, SessionState, Suite, ToEdge,
+};
 use lockgate_dataplane::vnet::VnetHeader;
 use lockgate_edge::data::{Adopted, Clock, DataConfig, DataHandle, Side, ToData, spawn};
 use lockgate_edge::framing::Framing;
@@ -20,6 +22,8 @@ use crate::client::Client;
 /// How long a fact may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 pub const SESSION: u64 = 7;
+/// What records of flows call the rules of a session that was opened.
+pub const RULE_SET: u32 = 11;
 
 struct HandTurned(Arc<AtomicU64>);
 
@@ -97,6 +101,7 @@ pub struct Settings {
     pub cross_family: bool,
     pub rate_in: u64,
     pub rate_out: u64,
+    pub flows: FlowAudit,
 }
 
 impl Default for Settings {
@@ -117,6 +122,7 @@ impl Default for Settings {
             cross_family: false,
             rate_in: 0,
             rate_out: 0,
+            flows: FlowAudit::None,
         }
     }
 }
@@ -196,6 +202,7 @@ impl Edge {
             cross_family,
             rate_in,
             rate_out,
+            flows,
         } = settings;
         self.order(ToEdge::OpenSession {
             session,
@@ -207,11 +214,13 @@ impl Edge {
             idle,
             fallback: 15,
             revision: 1,
+            rule_set: RULE_SET,
             rules,
             esp_in,
             cross_family,
             rate_in,
             rate_out,
+            flows,
         });
     }
 

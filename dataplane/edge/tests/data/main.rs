@@ -6,6 +6,7 @@ mod both;
 mod bounds;
 mod client;
 mod ends;
+mod flows;
 mod gateway;
 mod network_connect;
 mod packets;

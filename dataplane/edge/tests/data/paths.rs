@@ -250,6 +250,7 @@ fn only_the_sessions_own_addresses_and_allowed_ends_pass() {
     gateway.order(ToEdge::SetRules {
         session: SESSION,
         revision: 2,
+        rule_set: 0,
         rules: vec![],
     });
     gateway.sync();
@@ -275,6 +276,7 @@ fn a_barrier_is_passed_when_what_was_ordered_before_is_in_force() {
         gateway.order(ToEdge::SetRules {
             session: SESSION,
             revision,
+            rule_set: 0,
             rules,
         });
     }

@@ -1,6 +1,6 @@
 //! How much of a session's traffic may pass.
 
-use lockgate_dataplane::link::ToEdge;
+use lockgate_dataplane::link::{FlowAudit, ToEdge};
 
 use crate::gateway::{Gateway, SESSION, Settings, allow};
 use crate::packets::{CLIENT4, HOST4, super_packet_between, udp};
@@ -28,6 +28,7 @@ fn set_limits(gateway: &Gateway, rate_in: u64, rate_out: u64) {
         session: SESSION,
         rate_in,
         rate_out,
+        flows: FlowAudit::None,
     });
     // What is put into the TUN next must not overtake the order.
     gateway.sync();

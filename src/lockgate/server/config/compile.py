@@ -40,7 +40,7 @@ def compile_policy(tree: Configuration, revision: int) -> Policy:
         revision=revision,
         realms=_by_name(_realm(each) for each in tree.realms),
         admin_realms=_by_name(_admin_realm(each) for each in tree.admin_realms),
-        roles=_by_name(_role(each) for each in tree.roles),
+        roles=_by_name(_role(each, tree.log.flows) for each in tree.roles),
         admin_roles=_by_name(
             model.AdminRole(each.name, MappingProxyType({area: getattr(each, area) for area in auth.RIGHTS}))
             for each in tree.admin_roles
@@ -159,13 +159,14 @@ def _admin_realm(entry: auth.AdminRealm) -> model.AdminRealm:
     )
 
 
-def _role(entry: users.Role) -> model.Role:
+def _role(entry: users.Role, flows: model.FlowRecords) -> model.Role:
+    own = entry.session.flow_records
     return model.Role(
         name=entry.name,
         restrictions=_restrictions(entry.restrictions),
         web=entry.web,
         vpn_tunneling=entry.vpn_tunneling,
-        session=_same(model.SessionOptions, entry.session),
+        session=_same(model.SessionOptions, entry.session, flow_records=flows if own == "system" else own),
         ui=_same(model.UiOptions, entry.ui),
         bookmarks=tuple(_same(model.Bookmark, each) for each in entry.web_options.bookmarks),
         own_bookmarks=entry.web_options.own_bookmarks,

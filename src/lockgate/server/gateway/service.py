@@ -34,6 +34,7 @@ from lockgate.server.gateway.edge_client import EdgeClient
 from lockgate.server.gateway.enforcement import Enforcement
 from lockgate.server.gateway.entrance import Entrance
 from lockgate.server.gateway.farewells import cause_of, farewell
+from lockgate.server.gateway.flow_log import FlowLog
 from lockgate.server.gateway.live_session import LiveSession, live_session
 from lockgate.server.gateway.tunnels import Tunnels
 from lockgate.server.in_force import InForce
@@ -62,8 +63,10 @@ class GatewayService:
         launches: LaunchHandles,
         authorities: Authorities,
         audit: Audit,
+        flows: FlowLog,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.flows = flows
         self._in_force, self._sessions, self._clock = in_force, sessions, clock
         self._link = EdgeClient(
             edge_socket, on_hello=self._adopt, on_message=self._on_message, on_lost=self._on_link_lost
@@ -114,6 +117,7 @@ class GatewayService:
             self._tasks = group
             group.create_task(self._link.run(), name="edge link")
             group.create_task(self._housekeeping(), name="housekeeping")
+            group.create_task(self.flows.run(), name="flows")
 
     @property
     def edge_is_up(self) -> bool:
@@ -279,6 +283,7 @@ class GatewayService:
 
     async def _adopt(self, hello: edge_link.EdgeHello) -> None:
         """Brings edge and store together: the store says who may stay, the edge who is there."""
+        await self.flows.greet(hello.edge)
         stored = {session.id: session for session in await self._sessions.live()}
         now = self._clock()
         self._tunnels.adopt_all(spi for state in hello.sessions for spi in state.spis)
@@ -341,6 +346,8 @@ class GatewayService:
                 self._tunnels.rekey(session, wanted=True)
             case edge_link.BarrierPassed(number):
                 self.enforcement.passed(number)
+            case edge_link.Flows():
+                self.flows.heard(message, self._tunnels.get)
             case edge_link.Stats(states, counters):
                 self._on_stats(states, counters)
             case edge_link.EdgeHello():

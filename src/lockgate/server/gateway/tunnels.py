@@ -24,6 +24,11 @@ log = structlog.get_logger("gateway")
 MOST_SPIS = 2  # of one session: in use, and just replaced
 
 
+def limits_of(rights: Rights) -> tuple[int, int, edge_link.FlowAudit]:
+    """What SetLimits tells."""
+    return rights.rate_in, rights.rate_out, rights.flows
+
+
 class Tunnels:
     """All tunnels of one gateway, by session and by connection."""
 
@@ -88,6 +93,8 @@ class Tunnels:
                 cross_family=terms.cross_family,
                 rate_in=rights.rate_in,
                 rate_out=rights.rate_out,
+                rule_set=rights.rule_set,
+                flows=rights.flows,
             )
         )
         self._send(edge_link.Attach(conn=connection.id, session=session.id))
@@ -199,13 +206,17 @@ class Tunnels:
         if ruled:
             self._send(
                 edge_link.SetRules(
-                    session=tunnel.session.id, revision=self._in_force.revision, rules=rights.rules
+                    session=tunnel.session.id,
+                    revision=self._in_force.revision,
+                    rules=rights.rules,
+                    rule_set=rights.rule_set,
                 )
             )
-        if before is None or (before.rate_in, before.rate_out) != (rights.rate_in, rights.rate_out):
+        if before is None or limits_of(before) != limits_of(rights):
+            rate_in, rate_out, flows = limits_of(rights)
             self._send(
                 edge_link.SetLimits(
-                    session=tunnel.session.id, rate_in=rights.rate_in, rate_out=rights.rate_out
+                    session=tunnel.session.id, rate_in=rate_in, rate_out=rate_out, flows=flows
                 )
             )
         return ruled

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, or_, select
 
+from lockgate.server.store import flows
 from lockgate.server.store.chain import ANCHOR, Chain, End, columns, record
 from lockgate.server.store.database import Database
 from lockgate.server.store.records import AuditEntry, AuditFilter, AuditRecord
 from lockgate.server.store.sql import contains
-from lockgate.server.store.tables import audit
+from lockgate.server.store.tables import audit, flow_pieces
 
 PRUNED = 2000  # records removed in one step
 PAGE = 1000  # records a stream reads at a time: what others wait for is some milliseconds
@@ -34,13 +35,35 @@ class SqlAudit:
         page = await self.page(AuditFilter(), limit)
         return [each.entry for each in reversed(page)]
 
+    async def add_flows(
+        self, pieces: Sequence[flows.Piece], entry: Callable[[str], AuditEntry], heard: str
+    ) -> AuditRecord | None:
+        return await self._database.write(
+            lambda connection: flows.add(connection, self.chain, pieces, entry, heard), sync=False
+        )
+
+    async def flows_of(self, record: int) -> list[AuditRecord]:
+        return await self._database.read_aside(lambda connection: flows.of_record(connection, record))
+
     async def page(self, wanted: AuditFilter, limit: int, *, oldest_first: bool = False) -> list[AuditRecord]:
+        if wanted.log == "flows":
+            reader = flows.Reader(wanted, self.chain, oldest_first=oldest_first)
+            lines: list[AuditRecord] = []
+            while len(lines) < limit and not reader.done:
+                lines += await self._database.read_aside(reader.more)
+            return lines[:limit]
         order = audit.c.number if oldest_first else audit.c.number.desc()
         statement = select(*columns()).where(*_where(wanted)).order_by(order).limit(limit)
         rows = await self._database.read_aside(lambda connection: connection.execute(statement).all())
         return [record(row) for row in rows]
 
     async def stream(self, wanted: AuditFilter) -> AsyncIterator[AuditRecord]:
+        if wanted.log == "flows":
+            reader = flows.Reader(wanted, self.chain, oldest_first=True)
+            while not reader.done:
+                for line in await self._database.read_aside(reader.more):
+                    yield line
+            return
         newest = await self._database.read_aside(
             lambda connection: connection.execute(select(func.max(audit.c.number))).scalar()
         )
@@ -76,6 +99,22 @@ class SqlAudit:
             done = await self._database.write(lambda connection: self._cut_off(connection, cut), sync=False)
         return max(0, count)
 
+    async def prune_flows(
+        self, before: float | None, max_bytes: int | None, entry: Callable[[int], AuditEntry]
+    ) -> int:
+        def decide(connection: Connection) -> tuple[int, int]:
+            cut, count = flows.cut(connection, self.chain, before, max_bytes)
+            if cut:
+                self.chain.append(connection, entry(count))
+                flows.mark_removed(connection, self.chain, cut)
+            return cut, count
+
+        cut, count = await self._database.write(decide)
+        done = not cut
+        while not done:
+            done = await self._database.write(lambda connection: flows.remove(connection, cut), sync=False)
+        return count
+
     def _cut_off(self, connection: Connection, cut: int) -> bool:
         """Removes the oldest records up to `cut`, at most PRUNED of them; whether none is left."""
         first = self.chain.anchor(connection).number
@@ -83,6 +122,7 @@ class SqlAudit:
         if last > first:
             row = connection.execute(select(*columns()).where(audit.c.number == last)).one()
             connection.execute(delete(audit).where(audit.c.number <= last))
+            connection.execute(delete(flow_pieces).where(flow_pieces.c.record <= last))
             self.chain.move(connection, ANCHOR, End.behind(record(row)))
         return last >= cut
 
@@ -128,6 +168,10 @@ def _where(wanted: AuditFilter) -> list[ColumnElement[bool]]:
     if wanted.text:
         fields = (audit.c.user, audit.c.actor, audit.c.source, audit.c.reason, audit.c.event, audit.c.text)
         terms.append(contains(wanted.text, *fields))
+    if wanted.session is not None:
+        terms.append(audit.c.session == wanted.session)
+    if wanted.remote or wanted.port is not None:
+        terms.append(false())  # only flows have these
     if wanted.code:
         terms.append(contains(wanted.code, audit.c.text))
     if wanted.since is not None:

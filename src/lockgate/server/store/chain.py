@@ -4,7 +4,8 @@
 
 A record that was changed, taken out, put in or moved does not fit the one before it. The end of the
 chain stands in a row of its own with a MAC under another key, so that records missing at its end are
-noticed too; so does its beginning once old records were removed. A database that is replaced as a whole
+noticed too; so does its beginning once old records were removed, and the last record whose flows were
+(`flows`). A database that is replaced as a whole
 by an older copy of itself looks right: compare the newest number and MAC with what was seen before
 (`verify.Report.head`), or send the records to another machine as they happen.
 """
@@ -21,11 +22,11 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 
 from lockgate.model.problem import Problem, ProblemError
 from lockgate.server.store.records import AuditEntry, AuditRecord
-from lockgate.server.store.tables import audit, audit_ends
+from lockgate.server.store.tables import audit, audit_ends, flow_pieces
 from lockgate.server.vault import Vault
 
 ZERO = bytes(32)
-HEAD, ANCHOR = "head", "anchor"
+HEAD, ANCHOR, FLOWS = "head", "anchor", "flows"
 ADOPTED = 5000  # records of an earlier release per step
 
 _ENTRY = tuple(field.name for field in fields(AuditEntry))
@@ -137,7 +138,7 @@ class Chain:
         """The place of `entry` behind `before`, and its row."""
         number = before.number + 1
         form = canonical(number, entry)
-        position = before.position + len(form)
+        position = before.position + weight(entry, form)
         mac = self.mac(before.mac, form)
         row = {name: getattr(entry, name) for name in _ENTRY}
         return End(number, position, mac), {**row, "number": number, "position": position, "mac": mac}
@@ -160,6 +161,18 @@ class Chain:
         if end is None:
             raise _damaged("beginning")
         return end
+
+    def flows_place(self, connection: Connection) -> End:
+        """Up to which record flows were removed. ProblemError as for `head`."""
+        place = self.flows_removed(connection)
+        if place is None:
+            raise _damaged("beginning of the flows")
+        return place
+
+    def flows_removed(self, connection: Connection) -> End | None:
+        """`flows_place`, None where it is not ours."""
+        row = connection.execute(_END, {"which": FLOWS}).first()
+        return START if row is None else self.judge(row)
 
     def end(self, connection: Connection, which: str) -> tuple[End | None, bool]:
         """An end of the chain as it is stored (None: not there), and whether it is ours."""
@@ -211,6 +224,9 @@ class Chain:
             end = head  # numbers that were given are not given again
         self.move(connection, ANCHOR, end)
         self.move(connection, HEAD, end)
+        if self.flows_removed(connection) is None:
+            self.move(connection, FLOWS, START)
+        connection.execute(delete(flow_pieces).where(flow_pieces.c.record > end.number))
         return self.append(connection, entry)
 
     def _seal(self, which: str, end: End) -> bytes:
@@ -234,6 +250,12 @@ def _place(which: str, end: End, sealed: bytes) -> dict[str, Any]:
         "new_record_mac": end.mac,
         "new_mac": sealed,
     }
+
+
+def weight(entry: AuditEntry, form: bytes) -> int:
+    """What a record counts for where the audit's size is bounded. Flows are bounded apart (`flows`): their records
+    are almost nothing here, so that they never push out others."""
+    return 1 if entry.log == "flows" else len(form)
 
 
 def canonical(number: int, entry: AuditEntry) -> bytes:

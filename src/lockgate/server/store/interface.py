@@ -10,6 +10,7 @@ from lockgate.model.access_rule import Network
 from lockgate.model.facts import SignInFacts
 from lockgate.model.session import EndCause, Refusal, RefusalReason, Session
 from lockgate.server.config.values import AddressRange
+from lockgate.server.store.flows import Piece
 from lockgate.server.store.records import (
     ADMIN_SERVER,
     LOCAL_SERVER,
@@ -512,11 +513,21 @@ class Meta(Protocol):
 
 class Audit(Protocol):
     async def add(self, entry: AuditEntry) -> AuditRecord: ...
+    async def add_flows(
+        self, pieces: Sequence[Piece], entry: Callable[[str], AuditEntry], heard: str
+    ) -> AuditRecord | None:
+        """Writes flows and their record in one step, at most `flows.PLACES` of them. entry: the record, from its
+        text. heard: how much of the edge's has been written then (`flows.HEARD`); None where it was before."""
+
+    async def flows_of(self, record: int) -> list[AuditRecord]:
+        """The lines of the flows of a record."""
+
     async def newest(self, limit: int) -> list[AuditEntry]:
         """The last `limit` entries, oldest first."""
 
     async def page(self, wanted: AuditFilter, limit: int, *, oldest_first: bool = False) -> list[AuditRecord]:
-        """Newest first, unless said otherwise."""
+        """Newest first, unless said otherwise. Of the log "flows" the flows themselves; of all logs together
+        their records."""
 
     def stream(self, wanted: AuditFilter) -> AsyncIterator[AuditRecord]:
         """All that are there when it begins, oldest first, a few at a time."""
@@ -526,6 +537,11 @@ class Audit(Protocol):
     ) -> int:
         """Removes the oldest records: older than `before`, or beyond `max_bytes`; how many. What is left
         verifies. entry: the line about it, from their number."""
+
+    async def prune_flows(
+        self, before: float | None, max_bytes: int | None, entry: Callable[[int], AuditEntry]
+    ) -> int:
+        """The same for flows; their records stay."""
 
 
 class Store(Protocol):

@@ -23,7 +23,7 @@ from lockgate.server.store.web_sessions import SqlHandles, SqlWebSessions
 from lockgate.server.vault import has_key, make_key, open_vault
 
 # The newest of `migrations/versions`; a test keeps it so.
-SCHEMA = "0006"
+SCHEMA = "0007"
 # Their audit had no chain.
 UNCHAINED = (None, "0001", "0002")
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from lockgate.model.facts import SignInFacts
+from lockgate.model.flow import Flow
 from lockgate.model.identity import Identity
 from lockgate.model.session import ClientFacts, Session
 from lockgate.model.user_record import Version
@@ -23,8 +24,8 @@ LOCAL_SERVER = "System Local"
 ADMIN_SERVER = "Administrators"
 """The auth server of every gateway's own administrators."""
 
-Log = Literal["events", "user", "admin"]
-LOGS: tuple[Log, ...] = ("events", "user", "admin")
+Log = Literal["events", "user", "admin", "flows"]
+LOGS: tuple[Log, ...] = ("events", "user", "admin", "flows")
 
 _NO_ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
@@ -66,12 +67,18 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """An entry in its place in the chain."""
+    """An entry in its place in the chain, or a line made of a flow, which its record has in the chain.
 
-    number: int  # 1, 2, 3 … without gaps
+    number: 1, 2, 3 … without gaps; of a flow, see `store.flows`.
+    flow, roles: of a flow; it has neither position nor MAC of its own.
+    """
+
+    number: int
     entry: AuditEntry
     position: int  # bytes that it and all before it count for
     mac: bytes  # over the record before it and this one, 32 bytes
+    flow: Flow | None = None
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,9 @@ class AuditFilter:
     before: int | None = None  # numbers below
     after: int | None = None  # numbers above
     code: str = ""  # of a support code as it is written; anywhere in `text`
+    session: int | None = None
+    remote: str = ""  # of flows: address of the other end in its usual form
+    port: int | None = None  # of flows: of the other end
 
 
 @dataclass(frozen=True, slots=True)

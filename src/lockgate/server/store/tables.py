@@ -337,7 +337,30 @@ Index("ix_audit_records_log", audit.c.log, audit.c.number)
 Index("ix_audit_records_user", audit.c.user, audit.c.number)
 _partial_index("ix_audit_records_actor", audit.c.actor, audit.c.number, where=audit.c.actor != "")
 
-# Where the chain ends ("head") and, once records were removed, where it begins ("anchor").
+# Flows of records with that number (`flows`). `place`: of its first flow in the record; `position`: bytes that this
+# piece and all before it count for.
+flow_pieces = Table(
+    "flow_pieces",
+    metadata,
+    Column("record", BigInteger, nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("session", BigInteger),
+    Column("user", String(256), nullable=False),
+    Column("since", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("flows", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("record", "place"),
+)
+
+Index("ix_flow_pieces_user", flow_pieces.c.user, flow_pieces.c.record)
+Index("ix_flow_pieces_session", flow_pieces.c.session, flow_pieces.c.record)
+Index("ix_flow_pieces_until", flow_pieces.c.until)
+Index("ix_flow_pieces_position", flow_pieces.c.position)
+
+# Where the chain ends ("head") and, once records were removed, where it begins ("anchor") and up to which record
+# flows were ("flows").
 audit_ends = Table(
     "audit_ends",
     metadata,

@@ -1,4 +1,4 @@
-"""Whether the audit is what was written: every record, in order, none missing.
+"""Whether the audit is what was written: every record, in order, none missing, each flow among them.
 
 Records are read a few at a time, so that a running server goes on; what is added meanwhile is not looked
 at, and what is removed at the beginning by age or size is not missed. That something is wrong is certain;
@@ -15,7 +15,8 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, func, select
 
 from lockgate.server.store.audit import SqlAudit
-from lockgate.server.store.chain import ANCHOR, HEAD, START, Chain, End, canonical, columns, record
+from lockgate.server.store.chain import ANCHOR, HEAD, START, Chain, End, canonical, columns, record, weight
+from lockgate.server.store.flows import EVENT, fits, strays
 from lockgate.server.store.records import AuditRecord
 from lockgate.server.store.tables import audit
 
@@ -97,6 +98,7 @@ class _Start:
     beginning: Finding | None  # what is wrong with it
     head: End | None
     head_is_ours: bool
+    flows_removed: int  # up to that record
     last: int  # highest number
     skipped: int
 
@@ -115,9 +117,17 @@ def _look(connection: Connection, chain: Chain) -> _Start:
     if anchor is not None and not ours:
         text = "The place where the audit begins was changed."
         beginning = Finding("end-changed", anchor.number, text)
+    removed = chain.flows_removed(connection)
+    if beginning is None and removed is None:
+        beginning = Finding("end-changed", at.number, "The place where the flows begin was changed.")
     last = connection.execute(select(func.max(audit.c.number))).scalar() or 0
+    flows_removed = 0 if removed is None else removed.number
     older = select(func.count()).select_from(audit).where(audit.c.number <= at.number)
-    return _Start(at, beginning, head, head_is_ours, last, connection.execute(older).scalar_one())
+    skipped = connection.execute(older).scalar_one()
+    beyond = None if head is None else strays(connection, max(head.number, flows_removed), None)
+    if beginning is None and head_is_ours and beyond is not None:
+        beginning = _stray(beyond)
+    return _Start(at, beginning, head, head_is_ours, flows_removed, last, skipped)
 
 
 def _check_page(connection: Connection, chain: Chain, at: End, start: _Start) -> _Page:
@@ -131,13 +141,24 @@ def _check_page(connection: Connection, chain: Chain, at: End, start: _Start) ->
         .limit(PAGE)
     )
     checked = 0
+    removed = chain.flows_removed(connection)
+    # As the records: some may have been removed since the look began.
+    gone = max(start.flows_removed, 0 if removed is None else removed.number)
     rows = connection.execute(statement).all()
+    if rows:
+        stray = strays(connection, max(at.number, gone), rows[-1].number)
     for row in rows:
         each = record(row)
         after = _fitting(chain, at, each)
         if after is None:
             return _Page(at, checked, _name(connection, chain, at, each, start))
+        if each.entry.log == "flows" and each.entry.event == EVENT and each.number > gone:
+            found = fits(connection, each)
+            if not found:
+                return _Page(at, checked, _flows_damaged(each.number, missing=found is None))
         at, checked = after, checked + 1
+    if rows and stray is not None:
+        return _Page(at, checked, _stray(stray))
     if not rows:
         at = End(start.last, at.position, at.mac)  # all of it was removed meanwhile
     return _Page(at, checked, None)
@@ -149,7 +170,7 @@ def _fitting(chain: Chain, at: End, each: AuditRecord, number: int | None = None
     if (each.number if number is None else number) != following:
         return None
     form = canonical(following, each.entry)
-    if each.position != at.position + len(form):
+    if each.position != at.position + weight(each.entry, form):
         return None
     if not hmac.compare_digest(chain.mac(at.mac, form), each.mac):
         return None
@@ -178,11 +199,21 @@ def _name(connection: Connection, chain: Chain, at: End, each: AuditRecord, star
             else f"Records {number} to {each.number - 1} are"
         )
         return Finding("missing", number, f"{gap} missing.")
-    gap_before = each.position - len(canonical(number, each.entry)) > at.position
+    gap_before = each.position - weight(each.entry, canonical(number, each.entry)) > at.position
     if gap_before and not _followed(connection, chain, each):
         text = f"What was record {number} is missing; others took its number."
         return Finding("missing", number, text)
     return Finding("changed", number, f"Record {number} was changed.")
+
+
+def _flows_damaged(number: int, *, missing: bool) -> Finding:
+    if missing:
+        return Finding("missing", number, f"The flows of record {number} are missing.")
+    return Finding("changed", number, f"Flows of record {number} were changed, removed, added or moved.")
+
+
+def _stray(number: int) -> Finding:
+    return Finding("forged", number, f"Flows were added to record {number}, which has none.")
 
 
 def _followed(connection: Connection, chain: Chain, each: AuditRecord) -> bool:

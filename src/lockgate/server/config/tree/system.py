@@ -159,6 +159,9 @@ class SyslogTarget(Named):
     events: bool = switch(True, "Sends the events log.")
     user_access: bool = switch(True, "Sends the user access log.")
     admin_access: bool = switch(True, "Sends the admin access log.")
+    flows: bool = switch(
+        False, "Sends the flows log: a message for every flow, which may be thousands a second."
+    )
 
 
 class Log(Section):
@@ -172,6 +175,28 @@ class Log(Section):
     keep_days: int = number(365, "Age at which audit records are removed; 0 is never.", 0, 36500, "days")
     keep_megabytes: int = number(
         4096, "Size of the audit at which its oldest records are removed; 0 is never.", 0, 1 << 20, "MB"
+    )
+    flows: Literal["none", "denied", "all"] = choice(
+        "denied",
+        "Which connections through tunnels are written down, unless a role says otherwise: none; denied: what the "
+        "access rules deny; all. A connection takes some 50 bytes, a user with all of them about a megabyte a day. "
+        "The addresses that people visit are personal data: choose all only with a reason and for a stated time.",
+        '"none", "denied" or "all"',
+    )
+    flows_keep_days: int = number(
+        30,
+        "Age at which records of connections are removed; 0 is never. None outlives the audit's own age.",
+        0,
+        36500,
+        "days",
+    )
+    flows_keep_megabytes: int = number(
+        1024,
+        "Size of all records of connections at which the oldest are removed; 0 is never. They take no room from the rest "
+        "of the audit.",
+        0,
+        1 << 20,
+        "MB",
     )
     decisions_days: int = number(
         30,

@@ -95,6 +95,12 @@ class SessionOptions(Section):
     )
     persistent_password_caching: bool = switch(False, "Clients may keep the password across sessions.")
     upload_logs: bool = switch(False, "Enable Upload Logs: the user may send client logs to this gateway.")
+    flow_records: Literal["system", "none", "denied", "all"] = choice(
+        "system",
+        "Which connections through the tunnel are written down: as the log settings say, or what this role needs. "
+        "Of several roles the one with most counts. The addresses that people visit are personal data.",
+        '"system", "none", "denied" or "all"',
+    )
     roaming: Literal["enabled", "limit-to-subnet", "disabled"] = choice(
         "enabled",
         "Whether a session may go on from another address: from any, from the same subnet, from none.",

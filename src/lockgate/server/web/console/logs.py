@@ -1,9 +1,10 @@
-"""Events, user access, admin access: filter, pages, export, and whether the record is whole."""
+"""Events, user access, admin access, flows: filter, pages, export, and whether the record is whole."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,7 +16,7 @@ from lockgate.server.web.console.ask import Ask, Handler, with_query
 from lockgate.server.web.console.rest import PREFIX, rest
 
 PAGE_SIZE = 100
-IDS = {"events": "log-events", "user-access": "log-user", "admin-access": "log-admin"}
+IDS = {"events": "log-events", "user-access": "log-user", "admin-access": "log-admin", "flows": "log-flows"}
 FORMATS = (("csv", "CSV"), ("jsonl", "JSON lines"), ("syslog", "Syslog"))
 
 
@@ -27,8 +28,27 @@ def _time(text: str) -> float | None:
         return None
 
 
+def _address(text: str) -> str:
+    """An address as somebody typed it, in its usual form; what is none matches nothing."""
+    try:
+        return str(ip_address(text.strip())) if text.strip() else ""
+    except ValueError:
+        return "::"
+
+
+def _session(ask: Ask) -> int | None:
+    text = ask.query("session").strip()
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    return number if number is None or number < 1 << 63 else None
+
+
+def _port(ask: Ask) -> int | None:
+    port = ask.number("port", 0, 65535, -1)
+    return None if port < 0 else port
+
+
 def of(name: str, handler: Callable[[Ask, str], Awaitable[Response]]) -> Handler:
-    """The handler of one of the three logs."""
+    """The handler of one of the logs."""
 
     async def answer(ask: Ask) -> Response:
         return await handler(ask, name)
@@ -46,6 +66,9 @@ async def show(ask: Ask, name: str, verified: Any = None) -> Response:
         "source": ask.query("source")[:64],
         "event": ask.query("event")[:64],
         "code": code or "",
+        "session": _session(ask),
+        "remote": _address(ask.query("remote")[:64]) if name == "flows" else "",
+        "port": _port(ask) if name == "flows" else None,
         "outcome": ask.query("outcome") if ask.query("outcome") in ("ok", "failed") else "",
         "since": _time(ask.query("since")),
         "until": _time(ask.query("until")),
@@ -65,6 +88,7 @@ async def show(ask: Ask, name: str, verified: Any = None) -> Response:
         problem=BAD_CODE if code is None else None,
         status=422 if code is None else 200,
         wanted={**wanted, "code": code or typed},
+        remote=ask.query("remote"),
         since=ask.query("since"),
         until=ask.query("until"),
         filtered=bool(given or typed),

@@ -140,6 +140,14 @@ BEYOND: tuple[Entry, ...] = (
         "audit changes export filter",
     ),
     Entry(
+        "log-flows",
+        (*_LOGS, "Flows"),
+        BASE + "logs/flows",
+        "logs",
+        "Connections through tunnels, as far as they are written down: by default those that were denied.",
+        "audit traffic connections denied address port export filter",
+    ),
+    Entry(
         "uploaded-logs",
         (*_LOGS, "Client-Side Log", "Uploaded Logs"),
         BASE + "uploaded-logs",
