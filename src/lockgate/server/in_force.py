@@ -8,8 +8,8 @@ to leave ten thousand unaffected sessions alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from lockgate.policy import realm as realms
 from lockgate.policy import role_mapping
 from lockgate.policy.access import compile_rules
 from lockgate.policy.effective import Effective, effective
+from lockgate.policy.split import NO_NAMES, Split, split_of
 from lockgate.protocol import edge_link
 from lockgate.server.config.compile import compile_policy
 from lockgate.server.config.tree import Configuration
@@ -82,11 +83,13 @@ class Rights:
     """What a set of roles amounts to.
 
     rules: as the edge wants them. rate_in, rate_out: bits per second from and to the client, 0 for no limit.
+    split: what the client is told, with the addresses that names have.
     """
 
     effective: Effective
     compiled: RuleSet
     rules: tuple[edge_link.Rule, ...]
+    split: Split
 
     @property
     def rate_in(self) -> int:
@@ -96,6 +99,16 @@ class Rights:
     def rate_out(self) -> int:
         return self.effective.rate_down
 
+    def only_told_otherwise(self, before: Rights) -> bool:
+        """Whether nothing but `split` differs, which the edge does not enforce."""
+        return self.effective is before.effective and self.rules is before.rules
+
+    def keeping(self, before: Rights) -> Rights:
+        """The same, with the very objects of before where they say the same."""
+        if (self.effective, self.compiled, self.rules) != (before.effective, before.compiled, before.rules):
+            return self
+        return before if self.split == before.split else replace(before, split=self.split)
+
 
 class InForce:
     """One per control plane. `tree` and `policy` are replaced, never changed."""
@@ -104,6 +117,7 @@ class InForce:
         """started: what the server was started with, for settings that need a restart."""
         self._started = started
         self._resolved: Mapping[str, tuple[Address, ...]] = _NOTHING
+        self._answered: Set[str] = NO_NAMES
         self._rights: dict[Roles, Rights] = {}
         self._older: dict[Roles, Rights] = {}  # of before the last change, to be compared with
         self._mapped: dict[str, Mapped] = {}
@@ -132,9 +146,9 @@ class InForce:
         self.tree, self.policy, self._mapped = running, policy, mapped
         self._begin_anew()
 
-    def resolve(self, resolved: Mapping[str, tuple[Address, ...]]) -> None:
-        """Names have other addresses from now on."""
-        self._resolved = MappingProxyType(dict(resolved))
+    def resolve(self, resolved: Mapping[str, tuple[Address, ...]], answered: Set[str] = NO_NAMES) -> None:
+        """Names have other addresses from now on. answered: as `Names.answered`."""
+        self._resolved, self._answered = MappingProxyType(dict(resolved)), answered
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -166,8 +180,8 @@ class InForce:
         if found is None:
             found = self._compile(roles)
             before = self._older.pop(roles, None)
-            if before is not None and before == found:
-                found = before
+            if before is not None:
+                found = found.keeping(before)
             if len(table) >= MAX_SETS:
                 table.clear()
             table[roles] = found
@@ -190,7 +204,10 @@ class InForce:
             )
             for rule in compiled.rules
         )
-        return Rights(merged, compiled, rules)
+        split = split_of(self.policy, merged, self._resolved, self._answered)
+        if split.omitted:
+            log.error("too-many-split-networks", roles=list(roles), omitted=split.omitted)
+        return Rights(merged, compiled, rules, split)
 
 
 def _mapped(policy: Policy, name: str) -> Mapped | None:
