@@ -13,7 +13,8 @@ questions out of the tunnel. And never a network: a name moves single addresses.
 the clients' own networks alone: a name that cannot be resolved does not send everything through the tunnel.
 
 **How many.** Clients are told MAX_ROUTES networks of each IP version. Networks as configured come first (the judge
-of a commit makes them fit), then addresses of excluded names, then of included ones, in the order of the names.
+of a commit makes them fit), then addresses of included names, then of excluded ones, in the order of the names:
+what finds no room goes through the tunnel rather than past it, as far as that can be chosen.
 """
 
 from __future__ import annotations
@@ -75,19 +76,19 @@ def split_of(
     """
     never = _never(policy, mine, resolved)
     exclude_hosts = _hosts(mine.exclude_names, resolved, never)
-    include_hosts = _hosts(mine.include_names, resolved, never)
-    include_hosts = [host for host in include_hosts if host not in set(exclude_hosts)]
+    outside = frozenset(exclude_hosts)
+    include_hosts = [host for host in _hosts(mine.include_names, resolved, never) if host not in outside]
     include: dict[Network, None] = {}
     exclude: dict[Network, None] = {}
     omitted = 0
     for version in VERSIONS:
         room = MAX_ROUTES
-        # Who is left out goes through the tunnel rather than past it, as far as there is a choice.
+        # Includes before excludes: what finds no room goes through the tunnel rather than past it.
         for told, entries in (
             (include, _glued(_with_pools(policy, mine), version, room)),
             (exclude, _glued(mine.excludes, version, room)),
-            (exclude, exclude_hosts),
             (include, include_hosts),
+            (exclude, exclude_hosts),
         ):
             of_version = [each for each in entries if each.version == version and each not in told]
             told.update(dict.fromkeys(of_version[:room]))
