@@ -17,6 +17,7 @@ from tests.e2e.conftest import Connect
 from tests.lab import Gateway, Lab, OpenConnect, Program, wait_for
 from tests.lab.gateway import PASSWORD
 from tests.lab.host import Host
+from tests.lab.name_server import NameServer
 from tests.lab.topology import GATEWAY_NAME, INTRANET4
 
 # Machines of the intranet, one for each role.
@@ -274,26 +275,10 @@ def test_a_disabled_user_is_cut_off(lab: Lab, gateway: Gateway, connect: Connect
 @pytest.fixture
 def names(lab: Lab) -> Iterator[Callable[[str], None]]:
     """A name server in the intranet that the gateway asks; sets the address of WIKI."""
-    hosts = lab.intranet.directory / "names"
-    hosts.write_text(f"{STAFF4} {WIKI}\n")
-    command = ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--pid-file=", "--no-resolv", "--no-hosts"]
-    command += [
-        f"--addn-hosts={hosts}",
-        "--local-ttl=1",
-        "--local=/lab.test/",
-        f"--listen-address={INTRANET4}",
-        "--bind-interfaces",
-    ]
-    server = lab.intranet.start(command, "dnsmasq")
-    server.wait_log("started")
+    server = NameServer(lab.intranet, INTRANET4, wiki=STAFF4)
     resolver = lab.gateway.directory / "resolv.conf"
     resolver.write_text(f"nameserver {INTRANET4}\n")
-
-    def move(address: str) -> None:
-        hosts.write_text(f"{address} {WIKI}\n")
-        server.send(signal.SIGHUP)
-
-    yield move
+    yield lambda address: server.move(wiki=address)
     resolver.write_text("")
     server.stop()
 

@@ -27,6 +27,7 @@ FRAMES = [
     (0xFF000A4C, 0x93),
     (0, 0),
     (0xA4C, 0x4C01),
+    (0xA4C, 0x4C02),
 ]
 COMMANDS: list[Callable[[ClientConversation], object]] = [
     lambda c: c.start(),

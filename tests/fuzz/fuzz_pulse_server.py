@@ -44,6 +44,7 @@ COMMANDS: list[Callable[[ServerConversation], None]] = [
     lambda c: c.nudge_esp(),
     lambda c: c.fatal(8, "timed out"),
     lambda c: c.tell_remaining(7200),
+    lambda c: c.tell_split_networks(CONFIGURATIONS["both families"].include, ()),
 ]
 AVPS, WITH_NAME_AND_PASSWORD, WITH_TOKEN, ANSWER = 0x40, 0x41, 0x42, 0x43  # steps beyond raw frames
 COMMAND = 0x80  # and above: a command, by its place in COMMANDS

@@ -39,6 +39,7 @@ COMMANDS = {
     "nudge_esp": 16,
     "fatal": 17,
     "tell_remaining": 18,
+    "tell_split_networks": 19,
 }
 
 PROXY_ANSWERS = [
@@ -120,6 +121,8 @@ def _of_conversation(name: str, steps: list[Step]) -> Iterator[tuple[str, str, b
             yield "eap", f"{name}-{number}", frame.body[4:]
             if len(frame.body) > 16:
                 yield "avp", f"{name}-{number}", frame.body[16:]
+        if (frame.vendor, frame.kind) == (0xA4C, 0x4C02):
+            yield "split_networks", f"{name}-{number}", frame.body
         if (frame.vendor, frame.kind) == (0xA4C, 1):
             yield "tunnel_config", f"{name}-{number}", frame.body
     script = b"\0"

@@ -17,6 +17,7 @@ from lockgate.protocol.if_t import HEADER, VENDOR_JUNIPER, Frame, JuniperKind, e
 from lockgate.protocol.pulse.config import TunnelConfig
 from lockgate.protocol.pulse.esp_keys import EspKeys, encode_offer
 from lockgate.protocol.pulse.server import ServerConversation
+from lockgate.protocol.pulse.split_networks import encode_split_networks
 from lockgate.protocol.secret import Secret
 
 
@@ -289,13 +290,30 @@ def _rekeys(_: bytes) -> Done:
     return Done(b"".join(_frame(JuniperKind.CONFIG, offer) for offer in offers), Act.GO_ON)
 
 
+def _split(*told: tuple[tuple[str, ...], tuple[str, ...]]) -> Deed:
+    """Includes and excludes, one after the other."""
+    frames = [
+        _frame(JuniperKind.SPLIT_NETWORKS, encode_split_networks(_networks(*include), _networks(*exclude)))
+        for include, exclude in told
+    ]
+    return lambda _: Done(b"".join(frames), Act.GO_ON)
+
+
+_SPECIAL = ("127.0.0.0/8", "169.254.169.254/32", "224.0.0.0/4", "::1/128", "fe80::/10", "ff00::/8")
+
 _TUNNELS = {
     "swallow": Script("a tunnel from which nothing comes back"),
     "data-flood": Script("noise as packets", {Step.TUNNEL: _data}),
     "unknown-flood": Script("frames of unknown kinds", {Step.TUNNEL: _unknown}),
     "rekey-flood": Script("new ESP keys all the time", {Step.TUNNEL: _rekeys}),
+    "split-special": Script("loopback, link-local and multicast through the running tunnel", {Step.TUNNEL: _split((_SPECIAL, ()))}),
+    "split-none": Script("excludes everything from the running tunnel", {Step.TUNNEL: _split(((), ("0.0.0.0/0", "::/0")))}),
+    "split-often": Script(
+        "other split networks again and again",
+        {Step.TUNNEL: _split(*(((f"10.77.{number}.0/24", "10.77.0.0/24"), ()) for number in range(1, 21)))},
+    ),
     "other-certificate": Script("another certificate on the second connection", other_certificate=True),
-}
+}  # fmt: skip
 
 _TLS = {
     "tls-silent": Script("takes the connection and says nothing", tls="silent"),

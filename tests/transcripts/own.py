@@ -79,13 +79,20 @@ NEXT_KEYS = ("EspOffered", [do("answer_esp", NEXT_CLIENT_SPI, NEXT_CLIENT_SECRET
 SCENARIOS = [
     OwnScenario(
         "extensions",
-        "every extension: capabilities, session key, AES-GCM, both IP versions, proxy, enforcement, another end",
+        "every extension: capabilities, session key, AES-GCM, both IP versions, proxy, enforcement, another end, other networks",
         {**FACTS, "public_key": KEY.public_key().public_bytes_raw()},
         [
             ("ClientReady", [scenarios.do("ask_credentials")]),
             ("CredentialsGiven", [scenarios.do("signed_in", COOKIE, 3600, 600)]),
             ("SignInAcknowledged", tunnel("every extension")),
-            ("EspReady", [scenarios.do("tell_remaining", 7200), scenarios.do("nudge_esp")]),
+            (
+                "EspReady",
+                [
+                    scenarios.do("tell_remaining", 7200),
+                    scenarios.do("tell_split_networks", ["10.77.0.0/16", "fd77::5/128"], ["10.77.5.6/32"]),
+                    scenarios.do("nudge_esp"),
+                ],
+            ),
         ],
         [PASSWORD, KEYS, ("Licence", [do("log_out")])],
     ),

@@ -21,6 +21,7 @@ import ast
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ KINDS = {
     (0xA4C, 0x93): "fatal error",
     (0xA4C, 0x96): "licence information",
     (0xA4C, 0x4C01): "seconds to the end of the session",
+    (0xA4C, 0x4C02): "split-tunnel networks",
 }
 _FRAME = re.compile(r"([0-9a-f]+)/([0-9a-f]+)\b")
 
@@ -108,6 +110,8 @@ def call(conversation: ServerConversation, command: Command) -> None:
             conversation.offer_esp(spi, Secret(secret))
         case "signed_in", (cookie, remaining, idle):
             conversation.signed_in(Secret(cookie), remaining, idle)
+        case "tell_split_networks", (include, exclude):
+            conversation.tell_split_networks(*(tuple(map(ip_network, each)) for each in (include, exclude)))
         case "ask_session", offers:
             conversation.ask_session(SessionOffer(*offer) for offer in offers)
         case name, arguments:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Literal, TypeAlias
 
 from lockgate.model.access_rule import AccessRule, Address, AddressRange, Network
@@ -284,10 +285,13 @@ class ConnectionProfile:
 
 @dataclass(frozen=True, slots=True)
 class SplitNetworks:
+    """names: DNS names in lower case, whose addresses count as well."""
+
     name: str
     include: bool
     networks: tuple[Network, ...]
     applies: AppliesTo = AppliesTo()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,8 +321,20 @@ class Policy:
     bandwidth: tuple[Bandwidth, ...]
     pools: tuple[Network, ...]
     reserved: tuple[Network, ...]  # opened by rules written for them only: pools, the gateway's own addresses
+    gateway_name: str  # where clients find the gateway: a DNS name or an address
 
     @property
     def names(self) -> frozenset[str]:
-        """DNS names in access rules: what is to be resolved."""
-        return frozenset(name for each in self.access for name in each.rule.names)
+        """DNS names that are to be resolved: those in access rules and in split-tunnelling networks, and with the
+        latter the gateway's own."""
+        split = frozenset(name for each in self.splits for name in each.names)
+        own = {self.gateway_name} if split and not _is_address(self.gateway_name) else ()
+        return frozenset((*(name for each in self.access for name in each.rule.names), *split, *own))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

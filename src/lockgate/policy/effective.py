@@ -30,7 +30,8 @@ class Effective:
 
     roles:     those that exist, in the order given.
     vpn:       whether it may tunnel; without that `vpn_options`, `profile` and what follows mean nothing.
-    includes:  networks that go through the tunnel; empty sends everything. excludes: those that do not.
+    includes:  networks that go through the tunnel; without any, and without names, everything does.
+               excludes: those that do not. include_names, exclude_names: the same by DNS name (`policy.split`).
     rate_up, rate_down: bits per second from and to the client, 0 for no limit.
     access:    rules in order; no rule denies.
     """
@@ -46,6 +47,8 @@ class Effective:
     profile: ConnectionProfile
     includes: tuple[Network, ...]
     excludes: tuple[Network, ...]
+    include_names: tuple[str, ...]
+    exclude_names: tuple[str, ...]
     rate_up: int
     rate_down: int
     access: tuple[AccessRule, ...]
@@ -66,7 +69,7 @@ def effective(policy: Policy, roles: Iterable[str]) -> Effective:
     _feature(VPN, "vpn_tunneling", tunnelling, mine, notes)
     told = notes if tunnelling else []  # of what means nothing nothing is said
     profile = _first(policy.profiles, members, "connection_profiles", "connection profile", told)
-    includes, excludes = _split(policy, options, members, told)
+    split = _split(policy, options, members, told)
     bandwidth = _first(policy.bandwidth, members, "bandwidth", "bandwidth limit", told)
     return Effective(
         roles=names,
@@ -78,8 +81,10 @@ def effective(policy: Policy, roles: Iterable[str]) -> Effective:
         vpn=bool(tunnelling),
         vpn_options=options,
         profile=profile or ConnectionProfile(),
-        includes=includes,
-        excludes=excludes,
+        includes=split.networks[True],
+        excludes=split.networks[False],
+        include_names=split.names[True],
+        exclude_names=split.names[False],
         rate_up=bandwidth.rate_up if bandwidth else 0,
         rate_down=bandwidth.rate_down if bandwidth else 0,
         access=access_of(policy, members) if tunnelling else (),
@@ -126,24 +131,32 @@ def _feature(name: str, setting: str, having: list[Role], mine: list[Role], note
         notes.append(Reason(text, "roles", False, said))
 
 
-def _split(
-    policy: Policy, options: VpnOptions, roles: frozenset[str], notes: list[Reason]
-) -> tuple[tuple[Network, ...], tuple[Network, ...]]:
-    """Networks inside and outside the tunnel, each once."""
-    if options.split_tunneling == "disabled":
-        return (), ()
-    found: dict[bool, dict[Network, None]] = {True: {}, False: {}}
-    for each in policy.splits:
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """Networks and names inside (True) and outside (False) the tunnel, each once."""
+
+    networks: dict[bool, tuple[Network, ...]]
+    names: dict[bool, tuple[str, ...]]
+
+
+def _split(policy: Policy, options: VpnOptions, roles: frozenset[str], notes: list[Reason]) -> _Split:
+    networks: dict[bool, dict[Network, None]] = {True: {}, False: {}}
+    names: dict[bool, dict[str, None]] = {True: {}, False: {}}
+    for each in policy.splits if options.split_tunneling == "enabled" else ():
         if each.applies.matches(roles):
-            found[each.include].update(dict.fromkeys(each.networks))
+            networks[each.include].update(dict.fromkeys(each.networks))
+            names[each.include].update(dict.fromkeys(each.names))
             verb = "go through the tunnel" if each.include else "stay outside the tunnel"
             notes.append(
                 Reason(f"networks of {each.name!r} {verb}", f"split_tunneling_networks/{each.name}/applies")
             )
-    if not found[True]:
+    if options.split_tunneling == "enabled" and not networks[True] and not names[True]:
         notes.append(
             Reason(
                 "no networks to include apply: everything goes through the tunnel", "split_tunneling_networks"
             )
         )
-    return tuple(found[True]), tuple(found[False])
+    return _Split(
+        {include: tuple(found) for include, found in networks.items()},
+        {include: tuple(found) for include, found in names.items()},
+    )

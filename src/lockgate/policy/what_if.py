@@ -218,8 +218,10 @@ def _settings(one: Effective, two: Effective) -> Iterable[Change]:
         was, now = getattr(one.vpn_options, each.name), getattr(two.vpn_options, each.name)
         if was != now:
             yield Change("session", f"{each.name}: {_shown(was)}, then {_shown(now)}", None)
-    for name in ("includes", "excludes"):
-        was, now = getattr(one, name), getattr(two, name)
+    for name, was, now in (
+        ("includes", (*one.includes, *one.include_names), (*two.includes, *two.include_names)),
+        ("excludes", (*one.excludes, *one.exclude_names), (*two.excludes, *two.exclude_names)),
+    ):
         gone, new = [net for net in was if net not in now], [net for net in now if net not in was]
         if gone or new:
             signs = [*(f"-{net}" for net in gone), *(f"+{net}" for net in new)]

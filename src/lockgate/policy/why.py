@@ -17,6 +17,7 @@ from lockgate.policy import access
 from lockgate.policy.effective import VPN, Effective, effective
 from lockgate.policy.realm import may_try
 from lockgate.policy.role_mapping import map_roles
+from lockgate.policy.split import Split, split_of
 from lockgate.policy.subject import MAX_TEXT
 
 OUTSIDE = "your device reaches it outside the tunnel, by its own network"
@@ -147,6 +148,7 @@ def _reach(
         text = "no port was named: rules for single ports do not count"
         notes.append(Reason(text, "", None, text))
     rules = access.compile_rules(mine.access, policy.reserved, resolved)
+    split = split_of(policy, mine, resolved)
     versions = {pool.version for pool in policy.pools}
     allow = False
     for address in addresses:
@@ -155,7 +157,7 @@ def _reach(
             said = f"your device gets no IPv{address.version} address here"
             notes.append(Reason(text, "network/pools", False, said))
             continue
-        _way(mine, address, notes)
+        _way(split, address, notes)
         number = access.ICMPV6 if protocol == access.ICMP and address.version == 6 else protocol
         decision = access.explain(rules, number, address, port)
         notes.extend(decision.reasons)
@@ -182,13 +184,13 @@ def _addresses(
     return addresses
 
 
-def _way(mine: Effective, address: Address, notes: list[Reason]) -> None:
+def _way(split: Split, address: Address, notes: list[Reason]) -> None:
     """Says when a client does not send packets for the address into the tunnel."""
-    inside = not mine.includes or any(address in network for network in mine.includes)
-    excluded = next((network for network in mine.excludes if address in network), None)
-    if excluded is not None:
-        text = f"{excluded} stays outside the tunnel: {address}"
-        notes.append(Reason(text, "split_tunneling_networks", None, OUTSIDE))
-    elif not inside:
+    through, decided = split.decides(address)
+    if through:
+        return
+    if decided is not None:
+        text = f"{decided} stays outside the tunnel: {address}"
+    else:
         text = f"{address} is in no network that goes through the tunnel"
-        notes.append(Reason(text, "split_tunneling_networks", None, OUTSIDE))
+    notes.append(Reason(text, "split_tunneling_networks", None, OUTSIDE))

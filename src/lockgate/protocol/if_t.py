@@ -51,6 +51,8 @@ class JuniperKind(IntEnum):
     LICENCE = 0x96
     REMAINING = 0x4C01
     """Ours, to a client that named `session-options`: seconds until the session ends now."""
+    SPLIT_NETWORKS = 0x4C02
+    """Ours, to a client that named `split-networks`: its split-tunnel networks now."""
 
 
 @dataclass(frozen=True, slots=True)

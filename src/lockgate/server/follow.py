@@ -18,7 +18,7 @@ from lockgate.model.facts import SignInFacts
 from lockgate.model.session import EndCause, Session
 from lockgate.server.gateway.tunnel import Tunnel
 from lockgate.server.gateway.tunnels import Tunnels
-from lockgate.server.in_force import InForce
+from lockgate.server.in_force import InForce, Rights
 from lockgate.server.sessions import Sessions, facts_of, grant_of
 from lockgate.server.store.interface import Grant
 
@@ -136,7 +136,7 @@ class Follow:
             before = tunnel.rights
             cause, grant, changed = self._bring_up(tunnel, facts)
             ruled += changed
-            affected += tunnel.rights is not before or cause is not None or grant is not None
+            affected += _differs(before, tunnel.rights) or cause is not None or grant is not None
             if cause is not None:
                 over.setdefault(cause, []).append(tunnel.session.id)
             elif grant is not None:
@@ -192,3 +192,10 @@ class Follow:
             facts=grant.facts or session.facts,
         )
         return None, grant, self._tunnels.apply(tunnel, updated, rights)
+
+
+def _differs(before: Rights | None, now: Rights | None) -> bool:
+    """In what the edge enforces; which networks a client sends through its tunnel is not that."""
+    if now is before:
+        return False
+    return before is None or now is None or not now.only_told_otherwise(before)

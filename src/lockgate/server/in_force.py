@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
@@ -27,6 +27,7 @@ from lockgate.policy import realm as realms
 from lockgate.policy import role_mapping
 from lockgate.policy.access import compile_rules
 from lockgate.policy.effective import Effective, effective
+from lockgate.policy.split import NO_NAMES, Split, split_of
 from lockgate.protocol import edge_link
 from lockgate.server.config.compile import compile_policy
 from lockgate.server.config.tree import Configuration
@@ -85,12 +86,14 @@ class Rights:
     """What a set of roles amounts to.
 
     rules: as the edge wants them. rate_in, rate_out: bits per second from and to the client, 0 for no limit.
+    split: what the client is told, with the addresses that names have.
     rule_set: what the edge calls the rules by, see `InForce.rule_names`; 0 where there are none.
     """
 
     effective: Effective
     compiled: RuleSet
     rules: tuple[edge_link.Rule, ...]
+    split: Split
     rule_set: int = field(default=0, compare=False)
 
     @property
@@ -105,6 +108,16 @@ class Rights:
     def flows(self) -> edge_link.FlowAudit:
         """Which flows are recorded."""
         return edge_link.FlowAudit(self.effective.session.flow_records)
+
+    def only_told_otherwise(self, before: Rights) -> bool:
+        """Whether nothing but `split` differs, which the edge does not enforce."""
+        return self.effective is before.effective and self.rules is before.rules
+
+    def keeping(self, before: Rights) -> Rights:
+        """The same, with the very objects of before where they say the same."""
+        if (self.effective, self.compiled, self.rules) != (before.effective, before.compiled, before.rules):
+            return self
+        return before if self.split == before.split else replace(before, split=self.split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +135,7 @@ class InForce:
         """started: what the server was started with, for settings that need a restart."""
         self._started = started
         self._resolved: Mapping[str, tuple[Address, ...]] = _NOTHING
+        self._answered: Set[str] = NO_NAMES
         self._rights: dict[Roles, Rights] = {}
         self._older: dict[Roles, Rights] = {}  # of before the last change, to be compared with
         self._mapped: dict[str, Mapped] = {}
@@ -153,9 +167,9 @@ class InForce:
         self.tree, self.policy, self._mapped = running, policy, mapped
         self._begin_anew()
 
-    def resolve(self, resolved: Mapping[str, tuple[Address, ...]]) -> None:
-        """Names have other addresses from now on."""
-        self._resolved = MappingProxyType(dict(resolved))
+    def resolve(self, resolved: Mapping[str, tuple[Address, ...]], answered: Set[str] = NO_NAMES) -> None:
+        """Names have other addresses from now on. answered: as `Names.answered`."""
+        self._resolved, self._answered = MappingProxyType(dict(resolved)), answered
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -187,9 +201,9 @@ class InForce:
         if found is None:
             found = self._compile(roles)
             before = self._older.pop(roles, None)
-            if before is not None and before == found:
-                found = before
-            elif found.rules:
+            if before is not None:
+                found = found.keeping(before)
+            if found.rules and not found.rule_set:
                 # An edge that has the same rules is not told; what they are called here may be new.
                 known = before.rule_set if before is not None and before.rules == found.rules else None
                 found = self._numbered(found, known)
@@ -233,7 +247,10 @@ class InForce:
             )
             for rule in compiled.rules
         )
-        return Rights(merged, compiled, rules)
+        split = split_of(self.policy, merged, self._resolved, self._answered)
+        if split.omitted:
+            log.error("too-many-split-networks", roles=list(roles), omitted=split.omitted)
+        return Rights(merged, compiled, rules, split)
 
 
 def _mapped(policy: Policy, name: str) -> Mapped | None:

@@ -1,4 +1,4 @@
-"""What the DNS names in access rules resolve to, followed while it changes.
+"""What the DNS names in access rules and split-tunnelling networks resolve to, followed while it changes.
 
 IPv4 and IPv6 addresses of a name are two questions, each asked again when its answer runs out, within
 LOWEST_TTL .. HIGHEST_TTL. An answer that cannot be renewed stays good for KEEP, so that a name server's trouble
@@ -29,6 +29,7 @@ Address = IPv4Address | IPv6Address
 LOWEST_TTL, HIGHEST_TTL = 5.0, 3600.0  # seconds between two questions
 NOTHING_TTL = 30.0  # seconds that "no address" is good for where the name server does not say (RFC 2308)
 KEEP = 3600.0  # seconds that an old answer outlives a failure
+UNANSWERED = 30.0  # seconds of failures after which a name that never had an answer counts as having none
 PATIENCE = 4.0  # seconds for one question with all its attempts
 PARALLEL = 32  # questions under way at the same time
 TOGETHER = 0.5  # seconds whose answers are told at once
@@ -59,6 +60,8 @@ class _Question:
     answered: float | None = None  # when the addresses came
     next: float = 0.0  # when to ask again
     failing: bool = False
+    failed: float | None = None  # when the first question failed
+    settled: bool = False  # it was answered, or has failed for long
 
 
 class Names:
@@ -70,7 +73,7 @@ class Names:
         lookup: Lookup | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """changed: called with all addresses after any of them has changed."""
+        """changed: called with all addresses after any of them has changed, or more names were `answered`."""
         self._changed, self._lookup, self._clock = changed, lookup or system_lookup, clock
         self._questions: dict[tuple[str, int], _Question] = {}
         self._wake = asyncio.Event()
@@ -84,6 +87,12 @@ class Names:
             if question.addresses:
                 found[name] = (*found.get(name, ()), *question.addresses)
         return found
+
+    @property
+    def answered(self) -> frozenset[str]:
+        """The names of which is known what they are, be it that nobody knows an address."""
+        waiting = {name for (name, _), question in self._questions.items() if not question.settled}
+        return frozenset(name for name, _ in self._questions) - waiting
 
     def want(self, names: Iterable[str]) -> None:
         """From now on these names count, and no others."""
@@ -129,15 +138,15 @@ class Names:
         due = [key for key, question in self._questions.items() if question.next <= now]
         if not due:
             return
-        told = self.resolved
+        told = (self.resolved, self.answered)
         async with asyncio.TaskGroup() as group:
             waiting = {group.create_task(self._renew(*key), name=f"look-up of {key[0]}") for key in due}
             while waiting:
                 # Nobody waits for the slowest: an address that is gone must not be reached any longer.
                 _, waiting = await asyncio.wait(waiting, timeout=TOGETHER)
-                if (now_resolved := self.resolved) != told:
-                    told = now_resolved
-                    await self._changed(told)
+                if (known := (self.resolved, self.answered)) != told:
+                    told = known
+                    await self._changed(known[0])
 
     async def _answer(self, name: str, version: int) -> Answer | OSError:
         async with self._slots:
@@ -161,6 +170,7 @@ class Names:
         if addresses != question.addresses:
             log.info("name-resolved", name=name, version=version, addresses=[str(each) for each in addresses])
         question.addresses, question.answered, question.failing = addresses, now, False
+        question.settled = True
         question.next = now + min(max(answer.ttl, LOWEST_TTL), HIGHEST_TTL)
 
     @staticmethod
@@ -175,6 +185,8 @@ class Names:
                 kept=len(question.addresses),
             )
         question.failing = True
+        question.failed = now if question.failed is None else question.failed
+        question.settled = question.settled or now >= question.failed + UNANSWERED
         if question.addresses and (question.answered is None or now >= question.answered + KEEP):
             log.warning("name-given-up", name=name, version=version)
             question.addresses = ()

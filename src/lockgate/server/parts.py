@@ -137,7 +137,7 @@ class Parts:
 
     async def _names_changed(self, resolved: Mapping[str, tuple[IPv4Address | IPv6Address, ...]]) -> None:
         since = self.services.clock()
-        self.in_force.resolve(resolved)
+        self.in_force.resolve(resolved, self.names.answered)
         await self.gateway.follow.catch_up(NAMES, since)
 
     async def _follow(self, _: Configuration, revision: Revision) -> None:

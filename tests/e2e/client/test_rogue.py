@@ -39,6 +39,7 @@ ODD = ("mtu-", "routes-", "inner-", "dns-", "domains-")
 HARMLESS = {
     *(name for name in SCRIPTS if name.startswith(ODD) and name not in REFUSED),
     *("twice-success", "twice-keys", "twice-end", "body-end", "swallow", "data-flood"),
+    *("split-special", "split-none", "split-often"),
 }
 # What makes no sense before there is a tunnel.
 BROKEN = ("close-", "cut-", "garbage-", "body-", "huge-", "short-", "fatal-", "http-", "tls-")
@@ -179,3 +180,37 @@ def test_a_machine_in_the_gateway_s_hands_keeps_its_own(lab: Lab, rogues: Rogues
                 assert lab.client.ping("198.51.100.1"), script
             rogues.leave()
         rogues.check()
+
+
+@pytest.mark.parametrize(("script", "ways"), [("split-special", 1), ("split-none", 1), ("split-often", 10)])
+def test_other_networks_in_the_tunnel_take_nothing_of_the_machine_s_own(
+    lab: Lab, rogues: Rogues, script: str, ways: int
+) -> None:
+    """The same as above, told while the tunnel runs; what is told too often is not done that often."""
+
+    def count() -> int:
+        return rogues.client.debug_log().count('"split-networks-moved"')
+
+    before = count()
+
+    def moved() -> int:
+        return count() - before
+
+    with rogues.meet(script) as front:
+        assert front.wait("connected") == "connected"
+        wait_for(moved, "the client has heard", explain=rogues.client.tail)
+        assert lab.client.ping("127.0.0.1")
+        assert lab.client.ping("::1")
+        if script == "split-often":
+            wait_for(
+                lambda: "10.77.20.0/24" in rogues.client.live()["split_include"],
+                "the last word counts",
+                explain=rogues.client.tail,
+            )
+        else:
+            routes = lab.client.run(["ip", "route", "show", "table", "19527"]).stdout
+            assert not any(network in routes for network in ("127.", "169.254.", "224."))
+        assert front.state == "connected"
+        assert moved() <= ways
+        rogues.leave()
+    rogues.check()

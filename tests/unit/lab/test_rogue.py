@@ -327,7 +327,13 @@ def test_configurations(start, name):
 
 @pytest.mark.parametrize(
     ("name", "kind", "count"),
-    [("data-flood", JuniperKind.DATA, 1500), ("rekey-flood", JuniperKind.CONFIG, 301)],
+    [
+        ("data-flood", JuniperKind.DATA, 1500),
+        ("rekey-flood", JuniperKind.CONFIG, 301),
+        ("split-often", JuniperKind.SPLIT_NETWORKS, 20),
+        ("split-special", JuniperKind.SPLIT_NETWORKS, 1),
+        ("split-none", JuniperKind.SPLIT_NETWORKS, 1),
+    ],
 )
 def test_floods(start, name, kind, count):
     client = visit(start(name))

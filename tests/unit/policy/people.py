@@ -74,5 +74,6 @@ def policy(*roles: Role, users: Realm | None = None, **rest) -> Policy:
         bandwidth=(),
         pools=(ip_network("10.88.0.0/16"), ip_network("fd00:88::/64")),
         reserved=(),
+        gateway_name="gateway.example.org",
     )
     return replace(empty, **rest)

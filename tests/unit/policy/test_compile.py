@@ -92,6 +92,24 @@ def test_access_control():
     assert policy.reserved == (ip_network("10.88.0.0/16"), ip_network("192.0.2.1/32"))
 
 
+def test_names_of_split_networks_are_resolved_and_the_gateways_own_with_them():
+    entries = [
+        {
+            "name": "in",
+            "networks": ["10.77.0.0/16", "Files.example.com.", "10.76.0.0/16", "wiki.example.com"],
+        },
+        {"name": "out", "action": "exclude", "networks": ["meet.example.net"]},
+    ]
+    policy = compile_policy(tree(split_tunneling_networks=entries), 1)
+    assert [(each.include, each.names) for each in policy.splits] == [
+        (True, ("files.example.com", "wiki.example.com")),
+        (False, ("meet.example.net",)),
+    ]
+    assert policy.splits[0].networks == (ip_network("10.77.0.0/16"), ip_network("10.76.0.0/16"))
+    assert policy.names == {"files.example.com", "wiki.example.com", "meet.example.net", "gw.example.com"}
+    assert compile_policy(tree(), 1).names == frozenset()
+
+
 def test_resource_policies():
     policy = compile_policy(
         tree(

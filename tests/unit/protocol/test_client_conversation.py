@@ -316,7 +316,7 @@ def test_a_fatal_error_is_read_and_answered_with_a_log_out() -> None:
         (
             {"client_address": "fd00::1", "capabilities": CAPABILITIES},
             b"clientHostName=laptop1 clientIp=fd00::1"
-            b" lockgateCapabilities=esp-cross,esp-gcm,esp-probe,resume-proof,session-options\n\0",
+            b" lockgateCapabilities=esp-cross,esp-gcm,esp-probe,resume-proof,session-options,split-networks\n\0",
         ),
     ],
 )

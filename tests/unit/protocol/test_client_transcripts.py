@@ -140,6 +140,7 @@ MEANING = {  # what the server was told to do, and what we make of it
     "end_configuration": "ConfigurationEnded",
     "nudge_esp": "Licence",
     "tell_remaining": "EndMoved",
+    "tell_split_networks": "SplitNetworksMoved",
     "fatal": "Fatal",
 }
 

@@ -23,7 +23,7 @@ from tests.transcripts.transcript import FOLDER, FromClient, read
 @pytest.mark.parametrize(
     ("value", "known"),
     [
-        (b"esp-gcm,esp-cross,esp-probe,resume-proof,session-options", CAPABILITIES),
+        (b"esp-gcm,esp-cross,esp-probe,resume-proof,session-options,split-networks", CAPABILITIES),
         (b"esp-gcm,teleport,ESP-PROBE,,esp-cross-2, esp-probe", {ESP_GCM}),
         (b"esp-gcm,esp-gcm,\xff", {ESP_GCM}),
         (b"x," * 1900 + b"esp-cross", {ESP_CROSS}),

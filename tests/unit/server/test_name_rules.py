@@ -125,6 +125,27 @@ def test_who_asks_cannot_tell_which_names_are_followed():
     run(work())
 
 
+def test_which_names_have_been_asked_is_told_too():
+    """Whoever keeps what it has until something is known must hear of "no address", and not wait for ever."""
+
+    async def work():
+        it = Subject()
+        it.server.answers = {(WIKI, 4): Answer((), 60.0), (WIKI, 6): Answer((), 60.0)}
+        it.names.want([WIKI, "silent.example.org"])
+        assert it.names.answered == frozenset()
+        await it.after(0)
+        assert (it.names.answered, it.told) == ({WIKI}, [{}])
+        await it.after(names.UNANSWERED - 0.1)
+        assert it.names.answered == {WIKI}
+        await it.after(names.LOWEST_TTL)
+        assert (it.names.answered, it.told) == ({WIKI, "silent.example.org"}, [{}, {}])
+        it.names.want([WIKI])
+        it.names.want([WIKI, "silent.example.org"])
+        assert it.names.answered == {WIKI}
+
+    run(work())
+
+
 def test_no_more_addresses_than_rules_can_hold():
     async def work():
         it = Subject()

@@ -6,6 +6,7 @@ import pytest
 
 from lockgate.model.session import Session
 from lockgate.policy.effective import effective
+from lockgate.policy.split import split_of
 from lockgate.protocol.edge_link import (
     InstallEspIn,
     InstallEspOut,
@@ -30,6 +31,7 @@ from lockgate.protocol.pulse.extensions import (
     ESP_PROBE,
     RESUME_PROOF,
     SESSION_OPTIONS,
+    SPLIT_NETWORKS,
 )
 from lockgate.server.config.compile import compile_policy
 from lockgate.server.gateway.terms import terms_of, tunnel_config
@@ -59,6 +61,7 @@ TABLE = [
     ("esp-probe", {}, CBC, SHA256, False, True),
     ("resume-proof", {}, CBC, SHA256, False, False),
     ("session-options", {}, CBC, SHA256, False, False),
+    ("split-networks", {}, CBC, SHA256, False, False),
     ("all", {}, GCM128, (EspCipher.AES128_GCM, EspHmac.NONE), True, True),
     ("all", {"enabled": False}, None, None, False, False),
 ]  # fmt: skip
@@ -108,9 +111,11 @@ def a_session(**kwargs):
 
 def told(capabilities=frozenset(), configuration=None):
     configuration = configuration or configured({})
-    rights = effective(compile_policy(configuration, 1), ["Users"])
+    policy = compile_policy(configuration, 1)
+    rights = effective(policy, ["Users"])
     terms = terms_of(configuration.esp, rights, capabilities)
-    return tunnel_config(configuration.esp, configuration.network, rights, a_session(), terms)
+    split = split_of(policy, rights, {})
+    return tunnel_config(configuration.esp, configuration.network, rights, split, a_session(), terms)
 
 
 def test_openconnect_is_told_nothing_new_but_what_it_passes_over():
@@ -231,5 +236,7 @@ def test_after_a_restart_a_session_is_rekeyed_with_the_suite_it_was_opened_with(
 
 
 def test_no_capability_is_without_a_row():
-    assert {ESP_GCM, ESP_CROSS, ESP_PROBE, RESUME_PROOF, SESSION_OPTIONS} == CAPABILITIES
+    assert {
+        ESP_GCM, ESP_CROSS, ESP_PROBE, RESUME_PROOF, SESSION_OPTIONS, SPLIT_NETWORKS
+    } == CAPABILITIES  # fmt: skip
     assert {row[0] for row in TABLE} == {*CAPABILITIES, "", "all"}

@@ -2,12 +2,16 @@
 
 Our table holds, for every network: a route into the TUN and, of worse metric, an unreachable one, which takes over
 when the device is away; or a throw route, which sends the packet on to the rules behind ours; or the unreachable
-one alone. Two rules a version lead there (`plan`). Nothing of another program is touched, and a plan that replaces
-another is in place before what is left of the old one goes.
+one alone. Two rules a version lead there (`plan`). Nothing of another program is touched.
+
+A plan that replaces another is in place before what is left of the old one goes, and at every moment in between a
+packet goes one of the two ways that the plans have for it (`to_put`, `to_take_away`): what is in the tunnel before
+and after is in the tunnel all the time, with the connections it belongs to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -58,6 +62,19 @@ def wanted(plan: NetworkPlan) -> set[Entry]:
     return entries
 
 
+def to_put(present: Iterable[Entry], goal: Iterable[Entry]) -> list[Entry]:
+    """What is missing, in order. The most specific network first, so that a larger one never speaks for a smaller
+    one that is still to come; of one network the way into the tunnel before what stands behind it."""
+    missing = set(goal).difference(present)
+    return sorted(missing, key=lambda entry: (-entry.network.prefixlen, entry.kind == UNREACHABLE))
+
+
+def to_take_away(present: Iterable[Entry], goal: Iterable[Entry]) -> list[Entry]:
+    """What is there and not wanted, in order: the other way round."""
+    left = set(present).difference(goal)
+    return sorted(left, key=lambda entry: (entry.network.prefixlen, entry.kind != UNREACHABLE))
+
+
 @apart
 def apply(plan: NetworkPlan) -> None:
     """Put everything in place and take away what is ours and not in the plan. Does no harm if all is there.
@@ -67,9 +84,7 @@ def apply(plan: NetworkPlan) -> None:
     with kernel() as ip:
         _set_up_device(ip, plan)
         goal = wanted(plan)
-        missing = goal - {entry for entry, _ in entries(ip)}
-        # Unreachable first: at no moment does a packet find less than it will find in the end.
-        for entry in sorted(missing, key=lambda entry: entry.kind != UNREACHABLE):
+        for entry in to_put((entry for entry, _ in entries(ip)), goal):
             ip.route("replace", **_route(entry))
         there = {rule for rule, _ in rules(ip)}
         for rule in plan.rules:
@@ -78,8 +93,11 @@ def apply(plan: NetworkPlan) -> None:
         for present, message in rules(ip):
             if _is_ours(message) and present not in plan.rules:
                 take_away(ip.rule, rule_of(message))
-        for kept, message in entries(ip):
-            if kept not in goal:
+        messages: dict[Entry, list[Any]] = {}
+        for present_entry, message in entries(ip):
+            messages.setdefault(present_entry, []).append(message)
+        for entry in to_take_away(messages, goal):
+            for message in messages[entry]:
                 take_away(ip.route, route_of(message))
 
 

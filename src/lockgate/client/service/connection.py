@@ -27,6 +27,7 @@ from lockgate.client.service.network import TunnelNetwork
 from lockgate.client.service.resume_key import ResumeKey, introduction
 from lockgate.client.service.saved_session import SavedSession, SessionStore
 from lockgate.client.service.sign_in import AttemptError, Conversed, Conversing, Wishes, said_meanwhile
+from lockgate.client.service.split_networks import SplitFollower
 from lockgate.client.service.tunnel import Esp, Tunnel
 from lockgate.client.settings import ConnectionSettings
 from lockgate.model.problem import Problem, ProblemError
@@ -35,7 +36,8 @@ from lockgate.protocol.errors import PeerError
 from lockgate.protocol.if_t import Frame
 from lockgate.protocol.pulse import client_events as says
 from lockgate.protocol.pulse.client import ClientConversation
-from lockgate.protocol.pulse.config import TunnelConfig, decode_config
+from lockgate.protocol.pulse.config import TunnelConfig
+from lockgate.protocol.pulse.split_networks import encode_split_networks
 from lockgate.protocol.secret import Secret
 
 log = structlog.get_logger("connection")
@@ -79,6 +81,10 @@ class Connection:
     _reminded: bool = False
     _up_since: float = 0.0  # time of the loop when the tunnel was opened last
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
+    _split: SplitFollower = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._split = SplitFollower(self.id, self.services)
 
     # -- the machine -------------------------------------------------------------------------------
 
@@ -256,6 +262,7 @@ class Connection:
         await services.network.apply(self.id, config, transport, saved)
         said = said_meanwhile(transport.wire, conversation)
         saved.configuration, saved.extended = result.configuration, config.extended
+        saved.split = b""
         saved.interface = services.network.interface
         saved.conn = transport.wire.conn
         self._save(saved)
@@ -317,6 +324,8 @@ class Connection:
                         tunnel.rekey(keys)
                     case says.EndMoved(remaining) if isinstance(self.state, machine.Connected):
                         self._move_end(tunnel, remaining)
+                    case says.SplitNetworksMoved() as moved if isinstance(self.state, machine.Connected):
+                        self._split.hear(tunnel, moved, lambda: self._keep_split(tunnel))
                     case says.Fatal(code, text):
                         problem = problems.server_ended(code, text)
                         self.happen(machine.SessionOver(problem, f"{code} {text}".strip(), self.figures.peer))
@@ -324,6 +333,12 @@ class Connection:
         except PeerError as error:
             log.warning("server-broke-protocol", connection=self.id, reason=str(error))
             self.services.hub.send(edge_link.CloseConn(conn=tunnel.conn))
+
+    def _keep_split(self, tunnel: Tunnel) -> None:
+        """For a service that takes the tunnel up after this one."""
+        if self.saved is not None and self.tunnel is tunnel:
+            self.saved.split = encode_split_networks(tunnel.config.include, tunnel.config.exclude)
+            self._save(self.saved)
 
     def _on_session_ended(self, message: edge_link.SessionEnded) -> None:
         if message.cause is edge_link.EndCause.EXPIRED:
@@ -438,8 +453,14 @@ class Connection:
 
     # -- taking up what an earlier service left ----------------------------------------------------
 
-    def take_up(self, saved: SavedSession, live: edge_link.SessionState | None) -> None:
-        """Continues a session of an earlier service; `live` is its tunnel in the edge, if it has one."""
+    def take_up(
+        self,
+        saved: SavedSession,
+        live: edge_link.SessionState | None = None,
+        config: TunnelConfig | None = None,
+    ) -> None:
+        """Continues a session of an earlier service; `live` is its tunnel in the edge, if it has one, and `config`
+        what the network was put in place for."""
         self.saved = saved
         self.figures.peer, self.figures.proxy = saved.peer, saved.proxy
         self.figures.connected_since, self.figures.tls = saved.started, saved.tls
@@ -447,10 +468,9 @@ class Connection:
         if saved.suspended:
             self.state = machine.Suspended()
             return
-        if live is None:
+        if live is None or config is None:
             self.happen(machine.SessionFound(None))
             return
-        config = decode_config(saved.configuration)
         self.tunnel = Tunnel(
             self.services.hub,
             saved.session,

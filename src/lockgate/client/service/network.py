@@ -38,7 +38,7 @@ from lockgate.client.service.saved_session import SavedSession
 from lockgate.client.service.tcp import endpoints, gateways
 from lockgate.model.problem import ProblemError
 from lockgate.protocol import edge_link
-from lockgate.protocol.pulse.config import TunnelConfig, decode_config
+from lockgate.protocol.pulse.config import TunnelConfig
 
 log = structlog.get_logger("network")
 
@@ -131,16 +131,43 @@ class TunnelNetwork:
             peers = _peers(config, saved)
             await _to_its_end(self._put(owner, config, peers, ip_address(transport.peer_address)))
 
-    async def take_up(self, owner: str, saved: SavedSession) -> None:
+    async def take_up(self, owner: str, saved: SavedSession) -> TunnelConfig:
         """Continues with a tunnel that lives in the edge: its device is there, what else was set is checked
-        and put back where it is missing."""
+        and put back where it is missing. returns: what it was configured with last."""
         async with self._changes:
-            config = decode_config(saved.configuration)
+            config = saved.config()
             with contextlib.suppress(OSError):
                 self._tun_taken_over = (saved.interface, socket.if_nametoindex(saved.interface))
             address = saved.peer.rpartition(":")[0]
             gateway = ip_address(address.removeprefix("[").removesuffix("]"))
             await self._put(owner, config, _peers(config, saved), gateway)
+            return config
+
+    async def change(self, owner: str, before: TunnelConfig, config: TunnelConfig) -> bool:
+        """Another configuration for the tunnel that is in place, around which its packets flow on.
+
+        before: the very object that is in place. returns: False where that is not so any more: whatever came
+        instead knows better. Raises ProblemError; what was in place before stays then.
+        """
+        async with self._changes:
+            now = self._now
+            if now is None or now.owner != owner or now.config is not before:
+                return False
+            await _to_its_end(self._change(now, config))
+            return True
+
+    async def _change(self, now: _InPlace, config: TunnelConfig) -> None:
+        way = self._way
+        try:
+            await self._put(now.owner, config, now.peers, now.gateway)
+        except ProblemError:
+            self._now = now
+            with contextlib.suppress(ProblemError):
+                await network.apply(now.plan, self._journal)
+                await self._put_dns(now.plan.dns)
+            raise
+        finally:
+            self._way = way  # another way to the gateway is news, which only `_look` tells
 
     def _ensure_tun(self) -> None:
         if self._tun is None and not self._tun_taken_over[0]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from lockgate.client.service.dialer import Expectation
 from lockgate.client.service.files import read_private, write_private
 from lockgate.client.settings import ConnectionSettings
 from lockgate.protocol.gateway_url import parse_gateway_url
+from lockgate.protocol.pulse.config import TunnelConfig, decode_config
+from lockgate.protocol.pulse.split_networks import decode_split_networks
 from lockgate.protocol.secret import Secret
 
 DIRECTORY = "sessions"
@@ -43,6 +45,7 @@ class SavedSession:
     user: str
     realm: str
     configuration: bytes = b""  # body of the configuration frame
+    split: bytes = b""  # body of the last frame about split-tunnel networks, none since the configuration
     extended: bool = False
     conn: int = 0  # attached in the edge
     peer: str = ""
@@ -52,6 +55,14 @@ class SavedSession:
     suspended: bool = False
     tls: tuple[str, str, str] = ("", "", "")  # version, cipher, group
     addresses: dict[str, tuple[Address, ...]] = field(default_factory=dict)  # of gateway or proxy, by name
+
+    def config(self) -> TunnelConfig:
+        """What the tunnel is configured with. PeerError where that is no configuration."""
+        config = decode_config(self.configuration)
+        if not self.split:
+            return config
+        include, exclude = decode_split_networks(self.split)
+        return replace(config, include=include, exclude=exclude)
 
     def expected(self) -> Expectation:
         """What a resumption demands of whoever answers."""
@@ -117,6 +128,7 @@ def _dump(saved: SavedSession, clock: Clock) -> dict[str, Any]:
         "key": _text(saved.key.reveal()),
         "server_pin": _text(saved.server_pin),
         "configuration": _text(saved.configuration),
+        "split": _text(saved.split),
         "tls": list(saved.tls),
         "addresses": {name: [str(one) for one in found] for name, found in saved.addresses.items()},
         "settings": {
@@ -152,6 +164,7 @@ def _load(document: dict[str, Any], clock: Clock) -> SavedSession:
         key=Secret(_bytes(document["key"])),
         server_pin=_bytes(document["server_pin"]),
         configuration=_bytes(document["configuration"]),
+        split=_bytes(document["split"]),
         tls=(version, cipher, group),
         addresses={
             name: tuple(ip_address(one) for one in found) for name, found in document["addresses"].items()

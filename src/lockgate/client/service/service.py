@@ -118,13 +118,14 @@ class ClientService:
             self._connections[connection.id] = connection
             state = live.get(saved.session)
             try:
+                config = None
                 if state is not None:
-                    await self._parts.network.take_up(connection.id, saved)
-                connection.take_up(saved, state)
+                    config = await self._parts.network.take_up(connection.id, saved)
+                connection.take_up(saved, state, config)
             except (ProblemError, PeerError, ValueError) as error:
                 # What cannot be continued is made anew: the cookie is still good.
                 log.error("session-not-taken-up", connection=connection.id, reason=str(error))
-                connection.take_up(saved, None)
+                connection.take_up(saved)
             log.info("session-taken-up", connection=connection.id, live=state is not None)
         known = {connection.saved.session for connection in self._connections.values() if connection.saved}
         for session in live.keys() - known:

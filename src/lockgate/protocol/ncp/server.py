@@ -8,6 +8,7 @@ session is a record of the edge's. What is called as in `pulse.server` means the
 tunnels of both protocols alike.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Self, TypeAlias
@@ -22,7 +23,7 @@ from lockgate.protocol.ncp.messages import (
     decode_options,
     encode_keys,
 )
-from lockgate.protocol.pulse.config import TunnelConfig
+from lockgate.protocol.pulse.config import Network, TunnelConfig
 from lockgate.protocol.pulse.esp_keys import EspKeys
 from lockgate.protocol.pulse.events import EspKeysAnswered, EspReady
 from lockgate.protocol.secret import Secret
@@ -152,6 +153,9 @@ class ServerConversation:
 
     def tell_remaining(self, seconds: int) -> None:
         """Clients of this protocol do not hear when their session ends."""
+
+    def tell_split_networks(self, include: Sequence[Network], exclude: Sequence[Network]) -> None:
+        """Clients of this protocol keep the networks that they connected with."""
 
     def nudge_esp(self) -> None:
         """Nothing makes a client probe again; the edge answers the probes that came before its keys."""

@@ -48,6 +48,7 @@ from lockgate.protocol.pulse.client_events import (
     SignedIn,
     SignInFailed,
     SignInRefused,
+    SplitNetworksMoved,
     TokenAsked,
 )
 from lockgate.protocol.pulse.client_introduction import ClientIntroduction
@@ -58,6 +59,7 @@ from lockgate.protocol.pulse.config_blocks import MAGIC, MAGIC_WITH_PRE
 from lockgate.protocol.pulse.config_frame import magic_of
 from lockgate.protocol.pulse.esp_keys import EspKeys
 from lockgate.protocol.pulse.questions import data_of
+from lockgate.protocol.pulse.split_networks import decode_split_networks
 from lockgate.protocol.pulse.text import shown_text
 from lockgate.protocol.secret import Secret
 
@@ -260,6 +262,8 @@ class ClientConversation:
                     if len(body) != 4 or not any(body):
                         raise PeerError("a session's end that is no number of seconds")
                     return [EndMoved(int.from_bytes(body))]
+                case JuniperKind.SPLIT_NETWORKS if self._state is Phase.TUNNEL:
+                    return [SplitNetworksMoved(*decode_split_networks(body))]
                 case JuniperKind.END_OF_CONFIG if self._state is Phase.CONFIGURING:
                     if not self._configured:
                         raise PeerError("the end of a configuration that never came")

@@ -7,7 +7,7 @@ have several lines. They are text for a person, whatever they look like.
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from lockgate.protocol.pulse.config import TunnelConfig
+from lockgate.protocol.pulse.config import Network, TunnelConfig
 from lockgate.protocol.pulse.esp_keys import EspKeys
 from lockgate.protocol.pulse.questions import SessionOffer
 from lockgate.protocol.secret import Secret
@@ -163,6 +163,14 @@ class EndMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitNetworksMoved:
+    """What belongs in the tunnel from now on, as `TunnelConfig` tells it: all of it, not the difference."""
+
+    include: tuple[Network, ...]
+    exclude: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Licence:
     """Licence information. Nobody reads it; its coming asks for ESP probes where ESP is not alive."""
 
@@ -190,6 +198,7 @@ ClientEvent: TypeAlias = (
     | EspOffered
     | ConfigurationEnded
     | EndMoved
+    | SplitNetworksMoved
     | Licence
     | Fatal
 )

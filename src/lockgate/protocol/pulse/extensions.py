@@ -29,7 +29,10 @@ SESSION_OPTIONS = "session-options"
 """The client is told when to remind its user of the end, when that end moves, and whether it may keep the
 password."""
 
-CAPABILITIES = frozenset([ESP_GCM, ESP_CROSS, ESP_PROBE, RESUME_PROOF, SESSION_OPTIONS])
+SPLIT_NETWORKS = "split-networks"
+"""The client is told during its tunnel when its split-tunnel networks change (`split_networks`)."""
+
+CAPABILITIES = frozenset([ESP_GCM, ESP_CROSS, ESP_PROBE, RESUME_PROOF, SESSION_OPTIONS, SPLIT_NETWORKS])
 
 PUBLIC_KEY = 32
 """Bytes of an Ed25519 public key (RFC 8032, section 5.1.5)."""

@@ -9,7 +9,7 @@ edge's work, as is carrying data frames once the connection is attached to a ses
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Self, TypeAlias
@@ -38,7 +38,7 @@ from lockgate.protocol.pulse.codes import (
     avp,
     refuse_unknown_mandatory,
 )
-from lockgate.protocol.pulse.config import TunnelConfig, encode_config
+from lockgate.protocol.pulse.config import Network, TunnelConfig, encode_config
 from lockgate.protocol.pulse.esp_keys import EspKeys, decode_answer, encode_offer
 from lockgate.protocol.pulse.events import EspKeysAnswered, EspReady, Event, LoggedOut, SignInAcknowledged
 from lockgate.protocol.pulse.questions import (
@@ -53,6 +53,7 @@ from lockgate.protocol.pulse.questions import (
     TokenQuestion,
     refusal,
 )
+from lockgate.protocol.pulse.split_networks import encode_split_networks
 from lockgate.protocol.pulse.text import COOKIE_CHARACTERS
 from lockgate.protocol.secret import Secret
 
@@ -362,6 +363,13 @@ class ServerConversation:
         if not 0 < seconds < 1 << 32:
             raise UsageError(f"a session that ends in {seconds} seconds")
         self._send(VENDOR_JUNIPER, JuniperKind.REMAINING, struct.pack("!I", seconds))
+
+    def tell_split_networks(self, include: Sequence[Network], exclude: Sequence[Network]) -> None:
+        """Say which networks belong in the tunnel now; only to a client that announced
+        `extensions.SPLIT_NETWORKS`."""
+        self._only_in(Phase.TUNNEL)
+        body = encode_split_networks(include, exclude)
+        self._send(VENDOR_JUNIPER, JuniperKind.SPLIT_NETWORKS, body)
 
     def nudge_esp(self, text: str = "maxUsers=0") -> None:
         """Make a client that waits for ESP probe at once; others pass over it.

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lockgate.model import policy as model
-from lockgate.model.access_rule import AccessRule
+from lockgate.model.access_rule import AccessRule, Network
 from lockgate.model.pattern import Pattern, Patterns
 from lockgate.model.policy import Policy
 from lockgate.policy import access
@@ -52,7 +52,13 @@ def compile_policy(tree: Configuration, revision: int) -> Policy:
         ),
         profiles=tuple(_profile(each) for each in tree.connection_profiles),
         splits=tuple(
-            model.SplitNetworks(each.name, each.action == "include", each.networks, _applies(each.applies))
+            model.SplitNetworks(
+                each.name,
+                each.action == "include",
+                _networks(each.networks),
+                _applies(each.applies),
+                _names(each.networks),
+            )
             for each in tree.split_tunneling_networks
         ),
         bandwidth=tuple(
@@ -61,6 +67,7 @@ def compile_policy(tree: Configuration, revision: int) -> Policy:
         ),
         pools=tree.network.pools,
         reserved=access.reserved_networks(tree.network.pools, tree.gateway.addresses),
+        gateway_name=tree.gateway.hostname,
     )
 
 
@@ -69,11 +76,19 @@ def access_rule(entry: users.AccessControl) -> AccessRule:
     return AccessRule(
         name=entry.name,
         allow=entry.action == "allow",
-        networks=tuple(target for target in entry.to if not isinstance(target, str)),
+        networks=_networks(entry.to),
         protocol=PROTOCOLS.get(entry.protocol, entry.protocol),
         ports=entry.ports,
-        names=tuple(dict.fromkeys(target for target in entry.to if isinstance(target, str))),
+        names=_names(entry.to),
     )
+
+
+def _networks(targets: Iterable[Network | str]) -> tuple[Network, ...]:
+    return tuple(target for target in targets if not isinstance(target, str))
+
+
+def _names(targets: Iterable[Network | str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(target for target in targets if isinstance(target, str)))
 
 
 def condition(entry: auth.Condition) -> model.Condition:

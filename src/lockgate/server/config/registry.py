@@ -303,7 +303,7 @@ PAGES: tuple[Page, ...] = (
         "split_tunneling_networks",
         "collection",
         "Split-tunneling networks",
-        "Networks that go through the tunnel or stay outside. All entries that apply count.",
+        "Networks and names that go through the tunnel or stay outside. All entries that apply count.",
     ),
     Page(
         "bandwidth",

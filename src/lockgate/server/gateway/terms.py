@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass
-from ipaddress import IPv6Interface, collapse_addresses
+from ipaddress import IPv6Interface
 
-import structlog
-
-from lockgate.model.access_rule import Network
 from lockgate.model.session import Session
 from lockgate.policy.effective import Effective
+from lockgate.policy.split import Split
 from lockgate.protocol.edge_link import Suite
 from lockgate.protocol.pulse import extensions
-from lockgate.protocol.pulse.config import MAX_ROUTES, EspCipher, EspHmac, EspOffer, TunnelConfig
+from lockgate.protocol.pulse.config import EspCipher, EspHmac, EspOffer, TunnelConfig
 from lockgate.server.config.tree.system import ClientNetworks, Esp
-
-log = structlog.get_logger("gateway")
 
 LOWEST_MTU6 = 1280  # RFC 8200, section 5
 
@@ -45,12 +41,14 @@ class Terms:
     cross_family: ESP carries both inner IP versions.
     extended:     the client may send padded probes and say that it left ESP.
     options:      the client is told what its roles say about the session's end and about passwords.
+    split:        the client is told when its split-tunnel networks change.
     """
 
     suite: Suite | None
     cross_family: bool
     extended: bool
     options: bool = False
+    split: bool = False
 
 
 def suite_of(esp: Esp, capabilities: Set[str]) -> Suite | None:
@@ -65,13 +63,15 @@ def terms_of(esp: Esp, rights: Effective, capabilities: Set[str]) -> Terms:
     """For a client with these capabilities whose roles have these rights."""
     suite = suite_of(esp, capabilities)
     options = extensions.SESSION_OPTIONS in capabilities
+    split = extensions.SPLIT_NETWORKS in capabilities
     if suite is None or rights.profile.transport == "ssl":
-        return Terms(None, cross_family=False, extended=False, options=options)
+        return Terms(None, cross_family=False, extended=False, options=options, split=split)
     return Terms(
         suite,
         cross_family=extensions.ESP_CROSS in capabilities,
         extended=extensions.ESP_PROBE in capabilities,
         options=options,
+        split=split,
     )
 
 
@@ -104,21 +104,18 @@ def mtu_of(network: ClientNetworks, rights: Effective, session: Session) -> int:
 
 
 def tunnel_config(
-    esp: Esp, network: ClientNetworks, rights: Effective, session: Session, terms: Terms
+    esp: Esp, network: ClientNetworks, rights: Effective, split: Split, session: Session, terms: Terms
 ) -> TunnelConfig:
     """What the client is told about its tunnel."""
     vpn, profile = rights.vpn_options, rights.profile
-    split = vpn.split_tunneling == "enabled"
-    include = _includes(rights.includes, network.pools) if split else ()
-    exclude = _told(rights.excludes if split else (), "exclude")
     return TunnelConfig(
         address4=session.address4,
         address6=IPv6Interface((session.address6, 128)) if session.address6 else None,
         mtu=mtu_of(network, rights, session),
         dns=profile.dns,
         search_domains=profile.search_domains,
-        include=_told(include, "include", exclude),
-        exclude=exclude,
+        include=split.include,
+        exclude=split.exclude,
         esp=None if terms.suite is None else _offer(esp, terms.suite, terms.cross_family),
         disconnect_on_route_change=vpn.route_monitor,
         tunnel_routes_first=vpn.route_precedence == "tunnel",
@@ -131,33 +128,6 @@ def tunnel_config(
         reminder=rights.session.reminder_seconds if terms.options else 0,
         password_caching=terms.options and rights.session.persistent_password_caching,
     )
-
-
-def _includes(split: Sequence[Network], pools: Iterable[Network]) -> tuple[Network, ...]:
-    """The networks that clients send through the tunnel; empty is everything.
-
-    A client that is told of no network of an IP version sends all of that version through the
-    tunnel. Where only the other version is split, it is told of our own pool instead.
-    """
-    if not split:
-        return ()
-    told = {entry.version for entry in split}
-    return (*split, *(pool for pool in pools if pool.version not in told))
-
-
-def _told(networks: Sequence[Network], what: str, beside: Sequence[Network] = ()) -> tuple[Network, ...]:
-    """As many as clients take of each IP version, glued together where that is needed."""
-    result: list[Network] = []
-    for version in (4, 6):
-        of_version = [entry for entry in networks if entry.version == version]
-        room = MAX_ROUTES - sum(entry.version == version for entry in beside)
-        if len(of_version) > room:
-            of_version = list(collapse_addresses(of_version))  # type: ignore[type-var]
-        if len(of_version) > room:
-            log.error("too-many-split-networks", kind=what, told=room, given=len(of_version))
-            of_version = of_version[:room]
-        result += of_version
-    return tuple(result)
 
 
 def _offer(esp: Esp, suite: Suite, cross_family: bool) -> EspOffer:

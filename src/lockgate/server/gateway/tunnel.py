@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Container
 
 from lockgate.model.session import Session
+from lockgate.policy.split import Split
 from lockgate.protocol import edge_link
 from lockgate.protocol.if_t import Frame
 from lockgate.protocol.pulse.events import EspKeysAnswered, LoggedOut
@@ -41,6 +42,8 @@ class Tunnel:
     mapping: what its roles were given by; None where that is not known.
     closing: its end has begun: whatever it was given is taken away, and nothing is given any more.
     tells:   its client wants to hear of another length.
+    follows: its client wants to hear of other split-tunnel networks.
+    split:   includes and excludes that its client was told last, and when; None where that is not known.
     """
 
     def __init__(
@@ -65,6 +68,8 @@ class Tunnel:
         self.mapping: Mapped | None = None
         self.closing = False
         self.tells = False
+        self.follows = False
+        self.split: tuple[Split, float] | None = None
         self.away_since: float | None = None  # when its connection was lost; None while it has one
         self._send = send
 
@@ -84,6 +89,13 @@ class Tunnel:
         """The session ends in so many seconds now."""
         if self.tells and seconds and self.conversation is not None and not self.conversation.ended:
             self.conversation.tell_remaining(seconds)
+            self.flush()
+
+    def tell_split_networks(self, split: Split, now: float) -> None:
+        """These networks belong in the tunnel now."""
+        if self.conversation is not None and not self.conversation.ended:
+            self.conversation.tell_split_networks(split.include, split.exclude)
+            self.split = (split, now)
             self.flush()
 
     def receive(self, frame: Frame) -> bool:
@@ -122,6 +134,7 @@ class Tunnel:
     def disconnected(self, now: float) -> None:
         """The connection is gone; the session waits for its cookie."""
         self.conn, self.away_since = 0, now
+        self.split = None
         self.conversation = None
         self.esp_answered = False
         self.peer = ""

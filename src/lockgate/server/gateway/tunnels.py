@@ -15,6 +15,7 @@ from lockgate.protocol import edge_link
 from lockgate.protocol.ncp import server as ncp
 from lockgate.protocol.pulse import server as pulse
 from lockgate.server.gateway.connection import Connection, Wire
+from lockgate.server.gateway.split_news import SplitNews
 from lockgate.server.gateway.terms import Terms, adopted_suite, mtu_of, tunnel_config
 from lockgate.server.gateway.tunnel import Tunnel, new_sa
 from lockgate.server.in_force import InForce, Rights
@@ -43,6 +44,7 @@ class Tunnels:
         self._by_conn: dict[int, Tunnel] = {}
         self._spis: set[int] = set()  # in use, and some that were until lately
         self._rekeys: dict[int, asyncio.TimerHandle] = {}
+        self._split_news = SplitNews(clock)
 
     def __len__(self) -> int:
         return len(self._by_session)
@@ -73,7 +75,7 @@ class Tunnels:
         address6 = None if isinstance(wire, ncp.ServerConversation) else session.address6
         tunnel = Tunnel(session, wire, connection.id, terms.suite, self._send)
         tunnel.rights, tunnel.mapping = rights, self._in_force.mapping(session.realm)
-        tunnel.tells = terms.options
+        tunnel.tells, tunnel.follows = terms.options, terms.split
         self._by_session[session.id] = tunnel
         self._by_conn[connection.id] = tunnel
         sa = self._new_sa(terms.suite) if terms.suite is not None else None
@@ -98,7 +100,8 @@ class Tunnels:
             )
         )
         self._send(edge_link.Attach(conn=connection.id, session=session.id))
-        wire.configure(tunnel_config(tree.esp, tree.network, rights.effective, session, terms))
+        wire.configure(tunnel_config(tree.esp, tree.network, rights.effective, rights.split, session, terms))
+        tunnel.split = (rights.split, self._clock())
         if sa is not None:
             tunnel.offer_esp(sa)
         wire.end_configuration()
@@ -138,7 +141,7 @@ class Tunnels:
         tunnel.esp_answered = state.transport is edge_link.Transport.ESP
         tunnel.mapping = None  # nobody knows by which revision its roles were given
         # A key has only a client of ours, and those pass over what they do not know.
-        tunnel.tells = session.bound
+        tunnel.tells = tunnel.follows = session.bound
         self._by_session[session.id] = tunnel
         if state.conn:
             self._by_conn[state.conn] = tunnel
@@ -160,6 +163,7 @@ class Tunnels:
 
     def forget(self, session: int) -> None:
         """It is not in the edge any more."""
+        self._split_news.forget(session)
         tunnel = self._by_session.pop(session, None)
         if tunnel is not None:
             self._by_conn.pop(tunnel.conn, None)
@@ -219,6 +223,7 @@ class Tunnels:
                     session=tunnel.session.id, rate_in=rate_in, rate_out=rate_out, flows=flows
                 )
             )
+        self._split_news.look(tunnel)
         return ruled
 
     def _send_limits(self, tunnel: Tunnel) -> None:
@@ -239,7 +244,8 @@ class Tunnels:
         self._schedule_rekey(tunnel)
 
     def tidy(self) -> None:
-        """Forgets SPIs that are long out of use."""
+        """Tells what had to wait, and forgets SPIs that are long out of use."""
+        self._split_news.tick()
         if len(self._spis) > 2 * MOST_SPIS * (len(self._by_session) + 1000):
             self._spis = {spi for tunnel in self._by_session.values() for spi in tunnel.spis}
 

@@ -51,6 +51,7 @@ def session(connection: str = "a1", **changes: Any) -> SavedSession:
         "user": "alice",
         "realm": "staff",
         "configuration": b"\0\xff",
+        "split": b"\0\0\0\0",
         "extended": True,
         "conn": 99,
         "peer": "[2001:db8::1]:8443",

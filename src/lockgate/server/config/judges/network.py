@@ -207,13 +207,20 @@ def _split_networks(tree: Configuration) -> Iterator[Finding]:
     versions = {pool.version for pool in tree.network.pools}
     for entry in tree.split_tunneling_networks:
         path: Path = ("split_tunneling_networks", entry.name)
-        seen: set[Network] = set()
+        seen: set[Network | str] = set()
         for position, network in enumerate(entry.networks):
             here = (*path, "networks", position)
             if network in seen:
                 yield Finding(here, f"{network} stands there twice", "every network once")
             seen.add(network)
-            if entry.action == "exclude":
+            if isinstance(network, str):
+                if network == tree.gateway.hostname:
+                    yield Finding(
+                        here,
+                        f"{network} is this gateway, which clients reach outside their tunnel in any case",
+                        "names of machines behind the gateway, or of others that are to stay outside",
+                    )
+            elif entry.action == "exclude":
                 pool = next((pool for pool in tree.network.pools if pool.overlaps(network)), None)
                 if pool is not None:
                     yield Finding(
@@ -230,14 +237,14 @@ def _split_networks(tree: Configuration) -> Iterator[Finding]:
                 )
         yield from names_nobody(entry.applies, path)
     weights = [
-        (entry.applies, sum(network.version == 4 for network in entry.networks))
+        (entry.applies, sum(isinstance(each, str) or each.version == 4 for each in entry.networks))
         for entry in tree.split_tunneling_networks
     ]
     most, role = most_per_role(weights, [role.name for role in tree.roles])
     if most > MAX_ROUTES:
         yield Finding(
             ("split_tunneling_networks",),
-            f"the entries that apply to the role {role} name {most} IPv4 networks",
+            f"the entries that apply to the role {role} name {most} IPv4 networks and names",
             f"at most {MAX_ROUTES} together; join neighbours into larger networks",
         )
 

@@ -27,7 +27,6 @@ from lockgate.server.config.values import (
     DomainName,
     FromList,
     Network,
-    NetworkText,
     PortsText,
     ProtocolText,
     parse_domain,
@@ -46,9 +45,25 @@ def parse_target(value: object) -> Network | str:
     return parse_domain(value)
 
 
+def parse_split_target(value: object) -> Network | str:
+    """The same, for routes of clients, which lead to addresses only."""
+    if isinstance(value, str) and "*" in value:
+        raise ValueError(
+            f"{value!r} is a pattern of names, whose addresses nobody can ask for; name each host, "
+            "or give the networks that the hosts are in"
+        )
+    return parse_target(value)
+
+
 TargetText = Annotated[
     Network | str,
     BeforeValidator(parse_target),
+    PlainSerializer(str, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string"}),
+]
+SplitTargetText = Annotated[
+    Network | str,
+    BeforeValidator(parse_split_target),
     PlainSerializer(str, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string"}),
 ]
@@ -249,15 +264,19 @@ class ConnectionProfile(Named):
 
 
 class SplitTunnelingNetworks(Named):
-    """Networks that go through the tunnel, or stay outside. All entries that apply count."""
+    """Networks and names that go through the tunnel, or stay outside. All entries that apply count.
+
+    Of the networks that hold an address the most specific one decides, and of two for the same network the
+    exclude. A name counts as the single addresses it has, so it beats any network around them.
+    """
 
     action: Literal["include", "exclude"] = choice(
         "include", "include: through the tunnel; exclude: outside.", '"include" or "exclude"'
     )
-    networks: Annotated[tuple[NetworkText, ...], FromList] = setting(
+    networks: Annotated[tuple[SplitTargetText, ...], FromList] = setting(
         ...,
-        "The networks.",
-        "a list of 1 to 1024 networks such as 10.77.0.0/16",
+        "The networks; names are resolved by the gateway and followed while they change. A name without an answer includes and excludes nothing.",
+        "a list of 1 to 1024 networks such as 10.77.0.0/16 and DNS names such as files.example.com, without *",
         min_length=1,
         max_length=1024,
     )
