@@ -21,8 +21,9 @@ pub const VERSION: u32 = 5;
 pub const MAX_RECORD: usize = 16 << 20;
 /// How long sessions outlive a silent control plane.
 pub const ORPHAN_SECONDS: u64 = 600;
-/// Longest body of a message to or from a client: a KMP message tells its length in 16 bits.
-pub const MAX_BODY: usize = 65535;
+/// Longest body of a message to or from the other end of a connection: what a client edge takes from a
+/// gateway, and more than a KMP message can have. A longer one would end the link.
+pub const MAX_BODY: usize = 64 << 10;
 /// Most access rules one session may carry.
 pub const MAX_RULES: usize = 4096;
 /// Most records of flows in one message.

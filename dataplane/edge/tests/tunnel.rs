@@ -481,6 +481,19 @@ async fn frames_and_ends_of_sessions_are_told_late_rather_than_never_and_statist
 }
 
 #[tokio::test]
+async fn no_frame_goes_up_that_the_control_plane_would_not_take() {
+    let edge = Edge::start(Options::default()).await;
+    let mut control = edge.control().await;
+    let mut client = edge.tunnel().await;
+    let conn = control.opened().await.conn;
+    say(&mut client, &frame(1, 2, 3, &[0; 16_384])).await;
+    assert!(matches!(control.next().await, FromEdge::Frame { body, .. } if body.len() == 16_384));
+    say(&mut client, &frame(1, 2, 4, &[0; 16_385])).await;
+    let cause = Refusal::BadFrame.name().to_owned();
+    assert_eq!(control.closed().await, (conn, cause));
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_is_dropped_before_it_costs_memory() {
     let limits = Limits {
         queue_bytes: 64 * 1024,

@@ -47,8 +47,9 @@ MAX_CERTIFICATES = 16
 MAX_ROOTS = 1024
 """Most trust anchors of one dial; system stores have about 150."""
 
-MAX_BODY = 65535
-"""Longest body of a message to or from a client: a KMP message tells its length in 16 bits. IF-T's are shorter."""
+MAX_BODY = 64 << 10
+"""Longest body of a message to or from the other end of a connection: what a client edge takes from a gateway,
+and more than a KMP message can have. The same number as in the edge."""
 
 EXPORTER_LABEL = b"EXPORTER-lockgate-resume"
 """TLS exporter label (RFC 8446 section 7.5) of the value that resumptions sign."""

@@ -140,4 +140,10 @@ class Leaks:
             packet
             for packet in self._place.host.packets(self._name)
             if (packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]) in wanted
+            and not _finds_neighbours(packet)
         ]
+
+
+def _finds_neighbours(packet: bytes) -> bool:
+    """Whether the kernel asks about a neighbour (RFC 4861, section 4): for IPv6 what ARP is, whenever it likes."""
+    return packet[0] >> 4 == 6 and packet[6] == 58 and packet[7] == 255 and packet[40] in range(133, 138)

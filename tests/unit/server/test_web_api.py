@@ -182,7 +182,7 @@ def test_a_delegated_administrator_sees_and_changes_only_the_own_areas(tmp_path)
             whole = (await subject.get("/api/v1/config", mine)).json["value"]
             assert set(whole) == {
                 "roles", "access_control", "connection_profiles", "split_tunneling_networks", "bandwidth",
-                "push_targets", "log",
+                "push_targets", "log", "traces",
             }  # fmt: skip
             assert (await subject.get("/api/v1/config?path=admin_roles", mine)).status == 403
             assert (await subject.get("/api/v1/config?path=gateway/hostname", mine)).status == 403

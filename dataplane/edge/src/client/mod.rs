@@ -18,7 +18,7 @@ pub mod upgrade;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockgate_dataplane::link::Dial;
+use lockgate_dataplane::link::{Dial, MAX_BODY};
 use rustls::crypto::CryptoProvider;
 
 use crate::conversation::{Terms, Ties};
@@ -36,7 +36,7 @@ pub const QUEUE_BYTES: usize = 1 << 20;
 /// frames; the longest of them is a configuration, 16 bytes for each of some thousand networks.
 const FRAMES: u32 = 256;
 const BYTES: usize = 1 << 20;
-const BODY: usize = 64 << 10;
+const BODY: usize = MAX_BODY;
 /// From the upgrade to attach: people type passwords and look for tokens. The gateway has a limit
 /// of its own, and the service closes what it gives up.
 const SIGN_IN_TIME: Duration = Duration::from_secs(600);
