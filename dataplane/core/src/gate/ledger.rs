@@ -414,6 +414,7 @@ fn tag_of(remote: &Remote) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic)]
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;

@@ -31,8 +31,9 @@ log = structlog.get_logger("flows")
 GATHER = 0.5  # seconds in which messages gather: the edge sends several at once
 RETRY_PAUSE = 1.0  # seconds before a store that failed is tried again
 MAX_WAITING = 100_000  # flows that wait for the store, some 40 MB; ten seconds of what it can write
-# Of one record: to write a thousand sessions' flows takes 20 ms, and a sign-in may have to wait for that.
-BATCH_FLOWS, BATCH_SESSIONS = 8192, 1000
+# Of one record: a sign-in may have to wait while it is written, some ten milliseconds. Messages are cut to PART flows,
+# which may be of as many sessions.
+BATCH_FLOWS, BATCH_SESSIONS, PART = 8192, 256, 256
 
 NO_ROOM, EDGE_GONE = "no-room", "edge-gone"
 
@@ -120,8 +121,10 @@ class FlowLog:
 
     def heard(self, message: edge_link.Flows, tunnel_of: Callable[[int], Tunnel | None]) -> None:
         """Takes what is new; never waits."""
-        # Told again after a broken link.
-        flows = message.flows[max(0, self._next - message.number) :]
+        # Those of one session together are one row in the store. Told again after a broken link, they are in the same
+        # order.
+        ordered = sorted(message.flows, key=lambda flow: flow.session)
+        flows = tuple(ordered[max(0, self._next - message.number) :])
         if message.number > self._next:
             self._lose(message.number - self._next, NO_ROOM)
         self._next = max(self._next, message.number + len(message.flows))
@@ -135,7 +138,11 @@ class FlowLog:
             if (tunnel := tunnel_of(number)) is not None:
                 who[number] = _Who.of(tunnel.session, tunnel.peer)
         at = self._clock() - message.waited / 1000
-        self._waiting.append(_Heard(flows, at, who, self._following))
+        first = self._next - len(flows)
+        for start in range(0, len(flows), PART):
+            part = flows[start : start + PART]
+            following = f"{self._edge or 0}:{first + start + len(part)}"
+            self._waiting.append(_Heard(part, at, who, following))
         self._waiting_flows += len(flows)
         self._wake.set()
 
@@ -179,11 +186,11 @@ class FlowLog:
         flows, sessions = 0, set[int]()
         while self._waiting:
             each = self._waiting[0]
-            if heard and (flows + len(each.flows) > BATCH_FLOWS or len(sessions) > BATCH_SESSIONS):
+            with_these = sessions.union(flow.session for flow in each.flows)
+            if heard and (flows + len(each.flows) > BATCH_FLOWS or len(with_these) > BATCH_SESSIONS):
                 break
             heard.append(self._waiting.popleft())
-            flows += len(each.flows)
-            sessions.update(flow.session for flow in each.flows)
+            flows, sessions = flows + len(each.flows), with_these
         losses, self._losses = tuple(self._losses), []
         return _Batch(tuple(heard), losses, heard[-1].following if self._waiting else self._following)
 

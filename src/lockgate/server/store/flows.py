@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
 from lockgate.model.flow import Flow, FlowGroup, FlowLoss
 from lockgate.model.text import printable
@@ -170,10 +170,11 @@ class Reader:
         terms = [record > gone.number if gone is not None else record > 0, *_where(self._wanted)]
         if self._at is not None:
             last, at = self._at
+            # The first term leads both databases to the key.
             if self._oldest_first:
-                terms.append(or_(record > last, and_(record == last, place > at)))
+                terms += [record >= last, or_(record > last, place > at)]
             else:
-                terms.append(or_(record < last, and_(record == last, place < at)))
+                terms += [record <= last, or_(record < last, place < at)]
         order = (record, place) if self._oldest_first else (record.desc(), place.desc())
         rows = connection.execute(select(*_COLUMNS).where(*terms).order_by(*order).limit(PIECES)).all()
         self.done = len(rows) < PIECES
