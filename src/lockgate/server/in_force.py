@@ -8,14 +8,14 @@ to leave ten thousand unaffected sessions alone.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -81,20 +81,39 @@ class Mapped:
     roles: tuple[Role | None, ...]  # those that its rules name
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class RuleNames:
+    """What rules that the edge was given came from: whose they are, and the configured rule of each in that revision.
+
+    number: what the edge calls them by. It never stands for anything else: what the edge counted by these rules may
+    be told after others have replaced them.
+    """
+
+    number: int
+    roles: Roles
+    revision: int
+    names: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Rights:
     """What a set of roles amounts to.
 
     rules: as the edge wants them. rate_in, rate_out: bits per second from and to the client, 0 for no limit.
     split: what the client is told, with the addresses that names have.
-    rule_set: what the edge calls the rules by, see `InForce.rule_names`; 0 where there are none.
+    named: what the edge calls the rules by, and what they are here; None where there are none.
     """
 
     effective: Effective
     compiled: RuleSet
     rules: tuple[edge_link.Rule, ...]
     split: Split
-    rule_set: int = field(default=0, compare=False)
+    named: RuleNames | None = field(default=None, compare=False)
+
+    @property
+    def rule_set(self) -> int:
+        """What the edge calls the rules by; 0 where there are none."""
+        return 0 if self.named is None else self.named.number
 
     @property
     def rate_in(self) -> int:
@@ -120,14 +139,6 @@ class Rights:
         return before if self.split == before.split else replace(before, split=self.split)
 
 
-@dataclass(frozen=True, slots=True)
-class RuleNames:
-    """What rules that the edge was given came from: the configured rule of each, in that revision."""
-
-    revision: int
-    names: tuple[str, ...]
-
-
 class InForce:
     """One per control plane. `tree` and `policy` are replaced, never changed."""
 
@@ -141,7 +152,9 @@ class InForce:
         self._mapped: dict[str, Mapped] = {}
         # Numbers go on from anywhere: an edge may still use those of a control plane of before.
         self._rule_set = 1 + secrets.randbelow(2**31)
-        self._rule_names: OrderedDict[int, RuleNames] = OrderedDict()
+        # Those of rights that somebody has, and some that nobody has any more but the edge may speak of.
+        self._rule_names: WeakValueDictionary[int, RuleNames] = WeakValueDictionary()
+        self._lately_named: deque[RuleNames] = deque(maxlen=MAX_SETS)
         self.tree = as_running(tree, started)
         self.policy: Policy = compile_policy(self.tree, revision)
 
@@ -203,10 +216,8 @@ class InForce:
             before = self._older.pop(roles, None)
             if before is not None:
                 found = found.keeping(before)
-            if found.rules and not found.rule_set:
-                # An edge that has the same rules is not told; what they are called here may be new.
-                known = before.rule_set if before is not None and before.rules == found.rules else None
-                found = self._numbered(found, known)
+            if found.rules and found.named is None:
+                found = self._named(roles, found, before)
             if len(table) >= MAX_SETS:
                 table.clear()
             table[roles] = found
@@ -214,21 +225,17 @@ class InForce:
 
     def rule_names(self, rule_set: int) -> RuleNames | None:
         """What the edge's name for rules stands for; None for one that was not given, or long ago."""
-        found = self._rule_names.get(rule_set)
-        if found is not None:
-            with contextlib.suppress(KeyError):
-                self._rule_names.move_to_end(rule_set)
-        return found
+        return self._rule_names.get(rule_set)
 
-    def _numbered(self, rights: Rights, number: int | None) -> Rights:
-        if number is None:
-            self._rule_set = number = self._rule_set % (2**32 - 1) + 1
+    def _named(self, roles: Roles, rights: Rights, before: Rights | None) -> Rights:
         names = tuple(each.origin.name for each in rights.compiled.compiled)
-        self._rule_names[number] = RuleNames(self.policy.revision, names)
-        while len(self._rule_names) > MAX_SETS:
-            with contextlib.suppress(KeyError):
-                self._rule_names.popitem(last=False)
-        return replace(rights, rule_set=number)
+        named = None if before is None or before.rules != rights.rules else before.named
+        if named is None or named.names != names:
+            self._rule_set = self._rule_set % (2**32 - 1) + 1
+            named = RuleNames(self._rule_set, roles, self.policy.revision, names)
+            self._rule_names[named.number] = named
+            self._lately_named.append(named)
+        return replace(rights, named=named)
 
     def _compile(self, roles: Roles) -> Rights:
         merged = effective(self.policy, roles)

@@ -53,22 +53,24 @@ def test_a_flow_names_who_it_was_and_what_decided(tmp_path):
             opened = {m.session: m for m in edge.of(OpenSession)}
             assert {m.flows for m in opened.values()} == {FlowAudit.DENIED}
             first = opened[alice.id].rule_set
-            await it.adopt(other)
-            await it.adopt(renamed)
-            await it.settle(edge)
-            [second] = [m.rule_set for m in heard() if isinstance(m, SetRules) and m.session == alice.id]
+            for tree in (other, renamed):
+                await it.adopt(tree)
+                await it.settle(edge)
+            # The same rules by another name are others: what was counted before keeps the name that it had.
+            second, third = (m.rule_set for m in heard() if isinstance(m, SetRules) and m.session == alice.id)
             assert await it.service.end(bob.id, EndCause.DISCONNECTED)
             now = it.clock.now
             edge.say(
-                Flows(0, 2000, (told(alice.id, first), told(alice.id, second))),
+                Flows(0, 2000, (told(alice.id, first), told(alice.id, second), told(alice.id, third))),
                 # A rule that no session has, a session that is over, and one that never was.
-                Flows(2, 0, (told(alice.id, 1, rule=5, allowed=False), told(bob.id, 0, rule=None), told(77))),
+                Flows(3, 0, (told(alice.id, 1, rule=5, allowed=False), told(bob.id, 0, rule=None), told(77))),
             )
-            found = await lines(it.store, 5)
+            found = await lines(it.store, 6)
             facts = {each.number: (each.entry.user, each.flow.rule, each.entry.revision) for each in found}
             assert sorted(facts.values(), key=str) == [
                 ("", "", None),
                 ("alice", "", None),
+                ("alice", "other", 2),
                 ("alice", "renamed", 3),
                 ("alice", "staff", 1),
                 ("bob", "", None),
@@ -79,7 +81,7 @@ def test_a_flow_names_who_it_was_and_what_decided(tmp_path):
             assert (mine.flow.first, mine.flow.last) == (now - 7, now - 3)
             refused = next(each for each in found if not each.flow.allowed)
             assert (refused.entry.outcome, refused.entry.reason) == ("failed", "denied")
-            assert it.service.flows.recorded == 5
+            assert it.service.flows.recorded == 6
 
     run(work())
 

@@ -164,7 +164,7 @@ def _load(document: dict[str, Any], clock: Clock) -> SavedSession:
         key=Secret(_bytes(document["key"])),
         server_pin=_bytes(document["server_pin"]),
         configuration=_bytes(document["configuration"]),
-        split=_bytes(document["split"]),
+        split=_bytes(document.get("split", "")),  # files of before names were followed have none
         tls=(version, cipher, group),
         addresses={
             name: tuple(ip_address(one) for one in found) for name, found in document["addresses"].items()

@@ -207,7 +207,8 @@ class Tunnels:
     def _send_rights(self, tunnel: Tunnel, rights: Rights) -> bool:
         before, tunnel.rights = tunnel.rights, rights
         ruled = before is None or before.rules != rights.rules
-        if ruled:
+        # The same rules by other names: what the edge has counted so far belongs to the former.
+        if before is None or ruled or before.rule_set != rights.rule_set:
             self._send(
                 edge_link.SetRules(
                     session=tunnel.session.id,
