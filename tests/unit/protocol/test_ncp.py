@@ -10,7 +10,7 @@ from lockgate.protocol.ncp import server
 from lockgate.protocol.ncp.config import decode_config, encode_config
 from lockgate.protocol.ncp.messages import KmpKind, Options, decode_keys, decode_options, encode_keys
 from lockgate.protocol.ncp.server import HostNameTold
-from lockgate.protocol.ncp.tlv import HEADER, decode
+from lockgate.protocol.ncp.tlv import HEADER, MAX_SAID, decode
 from lockgate.protocol.pulse.config import EspCipher, EspHmac, EspOffer, TunnelConfig
 from lockgate.protocol.pulse.esp_keys import EspKeys
 from lockgate.protocol.pulse.events import EspKeysAnswered, EspReady
@@ -218,6 +218,15 @@ def test_a_tunnel_from_its_start_to_a_rekey() -> None:
     assert wire.receive(Frame(0, KmpKind.KEYS, ANSWER)) == answered
     assert wire.receive(Frame(0, 307, b"")) == []
     assert wire.ignored == 1
+
+
+def test_long_speeches_of_clients_are_refused_unread() -> None:
+    nothings = bytes.fromhex("0006 00000102" + "0009 00000000" * 43)
+    assert len(nothings) > MAX_SAID
+    assert len(decode(nothings)) == 43
+    for read in (decode_options, decode_keys):
+        with pytest.raises(PeerError, match="a KMP payload of 264 bytes"):
+            read(nothings)
 
 
 def test_without_esp_an_answer_to_keys_is_refused() -> None:

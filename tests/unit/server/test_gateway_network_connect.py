@@ -1,9 +1,11 @@
 """Network Connect clients at the gateway: from the cookie of a sign-in over HTTP to the tunnel and its keys."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
+from lockgate.model.problem import Problem, ProblemError
 from lockgate.model.session import EndCause
 from lockgate.protocol.edge_link import (
     Attach,
@@ -101,6 +103,26 @@ def test_a_tunnel_is_opened_in_the_order_that_loses_nothing(tmp_path):
             stored = await it.sessions.find(opened.session.id)
             assert stored.client.host_name == "lap\N{REPLACEMENT CHARACTER}top"
             assert stored.client.user_agent == "OpenConnect v9.01"
+
+    run(work())
+
+
+def test_a_name_that_cannot_be_stored_costs_no_tunnel(tmp_path, monkeypatch):
+    async def work():
+        async with subject(tmp_path) as it, it.serving() as edge:
+            tried = asyncio.Event()
+
+            async def fails(*_):
+                tried.set()
+                raise ProblemError(
+                    Problem("store-failed", "The store cannot be written.", "Look at the disk.")
+                )
+
+            monkeypatch.setattr(it.sessions, "name_host", fails)
+            await NcpVisitor(edge, 1).enter((await it.open()).cookie)
+            await tried.wait()
+            await it.settle(edge)
+            assert edge.of(CloseConn) == []
 
     run(work())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from lockgate.model.session import EndCause, Session
 from lockgate.model.support_code import said_in
 from lockgate.protocol.secret import Secret
 from lockgate.server.web.forms.prompts import Answer, answer_of, form_of
+from lockgate.server.web.network_connect import routes as handlers
 from lockgate.server.web.network_connect.forms import given_in, prompt_page
 from tests.unit.server.control_subject import limits, realm, tree
 from tests.unit.server.portal_subject import Browser, part, portal
@@ -294,10 +296,15 @@ def test_the_address_chooses_the_policy(tmp_path):
                 visitor = client(it)
                 await visitor.sign_in(path=path)
                 assert (await session_of(it, visitor)).realm == wanted
+            # Where nobody signs in there is no sign-in, which would be a line in the audit: strangers could fill it.
+            written = len(await it.services.store.audit.newest(1000))
             visitor = client(it)
             assert (await visitor.begin("/closed/")).form is None
             assert visitor.reply.status == 403
-            assert said_in(visitor.reply.text)
+            # A cookie that leads there leads nowhere.
+            visitor.cookies["DSSignInURL"] = "/closed/"
+            assert (await visitor.begin(WELCOME)).form is not None
+            assert len(await it.services.store.audit.newest(1000)) == written
 
     run(work())
 
@@ -358,6 +365,33 @@ def test_a_form_that_is_not_ours_does_nothing(tmp_path, forged):
             assert reply.status in (302, 403)
             assert "DSID" not in visitor.cookies
             assert await it.services.sessions.live() == []
+
+    run(work())
+
+
+def test_an_answer_goes_to_the_prompt_that_waits_when_it_is_here(tmp_path, monkeypatch):
+    arrives, on_its_way, real = asyncio.Event(), asyncio.Event(), handlers.read_form
+
+    async def slow(request):
+        on_its_way.set()
+        await arrives.wait()
+        return await real(request)
+
+    async def work():
+        policies = part(tree(), "sign_in_policies", realms=["Users", "Others"])
+        configuration = tree(realms=[realm("Users"), realm("Others")], sign_in_policies=policies)
+        async with portal(tmp_path, configuration) as it:
+            visitor = client(it)
+            form = {name: value for _, name, value in (await visitor.begin()).inputs} | {"realm": "Users"}
+            monkeypatch.setattr(handlers, "read_form", slow)
+            late = asyncio.create_task(visitor.post("/dana-na/auth/url_default/login.cgi", form))
+            await on_its_way.wait()
+            monkeypatch.setattr(handlers, "read_form", real)
+            await visitor.submit(realm="Users")
+            arrives.set()
+            reply = await late
+            assert reply.status == 200
+            assert Page(reply.text).form["name"] == "frmLogin"
 
     run(work())
 

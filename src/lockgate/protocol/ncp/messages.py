@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from lockgate.protocol.errors import PeerError, UsageError
-from lockgate.protocol.ncp.tlv import Attribute, decode, encode_group, exactly, number_in
+from lockgate.protocol.ncp.tlv import MAX_SAID, Attribute, decode, encode_group, exactly, number_in
 from lockgate.protocol.pulse.esp_keys import SECRET, EspKeys
 from lockgate.protocol.pulse.text import shown_text
 from lockgate.protocol.secret import Secret
@@ -92,7 +92,7 @@ def encode_keys(keys: EspKeys) -> bytes:
 
 def decode_keys(payload: bytes) -> EspKeys:
     """The keys in KMP 302."""
-    keys = keys_in(decode(payload))
+    keys = keys_in(decode(payload, MAX_SAID))
     if keys is None:
         raise PeerError("a KMP 302 without keys")
     return keys
@@ -112,7 +112,7 @@ def decode_options(payload: bytes) -> Options:
     """What KMP 303 says; attributes unknown here are passed over."""
     uses_esp: bool | None = None
     mtu: int | None = None
-    for attribute in decode(payload):
+    for attribute in decode(payload, MAX_SAID):
         match attribute.group, attribute.number:
             case (Group.OPTIONS, 1):
                 uses_esp = number_in(attribute, 1) != 0

@@ -12,6 +12,9 @@ from lockgate.protocol.errors import PeerError
 MAX_PAYLOAD = 65533
 """Bytes of a payload that openconnect still reads."""
 
+MAX_SAID = 256
+"""Bytes of a payload of a client's: what clients say has 13, 16 or 86."""
+
 HEADER = struct.Struct("!HI")
 """Of a group and of an attribute: number, bytes that follow."""
 
@@ -34,9 +37,9 @@ def encode_group(number: int, attributes: Iterable[tuple[int, bytes]]) -> bytes:
     return HEADER.pack(number, len(content)) + content
 
 
-def decode(payload: bytes) -> list[Attribute]:
-    """All attributes of a payload, in order; PeerError unless the lengths agree exactly."""
-    if len(payload) > MAX_PAYLOAD:
+def decode(payload: bytes, most: int = MAX_PAYLOAD) -> list[Attribute]:
+    """All attributes of a payload of at most so many bytes, in order; PeerError unless the lengths agree exactly."""
+    if len(payload) > most:
         raise PeerError(f"a KMP payload of {len(payload)} bytes")
     return [
         Attribute(group, number, data)

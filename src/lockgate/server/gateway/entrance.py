@@ -16,6 +16,7 @@ import structlog
 from lockgate.model.facts import CertificateFacts
 from lockgate.model.identity import Identity
 from lockgate.model.place import plain_address
+from lockgate.model.problem import ProblemError
 from lockgate.model.prompt import Refused
 from lockgate.model.session import ClientFacts, EndCause, Refusal, RefusalReason, Session
 from lockgate.model.text import printable
@@ -329,7 +330,11 @@ class Entrance:
         terms = network_connect_terms(self._in_force.tree.esp, rights.effective, _over6(connection))
         await self._start(connection, session, rights, terms)
         trace.note({"lockgate.outcome": "tunnel"})
-        await self._sessions.name_host(session, printable(told.name, TEXT_LIMIT))
+        try:
+            await self._sessions.name_host(session, printable(told.name, TEXT_LIMIT))
+        except ProblemError as error:
+            # People see it; the tunnel does not need it.
+            log.warning("host-name-not-stored", session=session.id, **error.problem.as_dict())
 
     @staticmethod
     def _cookies(connection: Connection[Any]) -> list[str]:

@@ -302,7 +302,10 @@ class AdminRole(Named):
     """What an administrator with this delegated role may see and change."""
 
     system: Right = _right("Status, network, certificates, cluster, client logs.")
-    logs: Right = _right("Events, user access and admin access logs, explanations; write: their settings.")
+    logs: Right = _right(
+        "Events, user access and admin access logs, what people reached and were denied, explanations; "
+        "write: their settings."
+    )
     authentication: Right = _right("Auth servers, realms, sign-in policies, pages and notifications.")
     users: Right = _right("Local users: add, change, disable, delete.")
     roles: Right = _right("User roles and resource policies.")

@@ -26,7 +26,7 @@ from lockgate.protocol.secret import Secret
 from lockgate.server import tracing
 from lockgate.server.auth.certificates import Authorities
 from lockgate.server.auth.request import SignInRequest
-from lockgate.server.auth.sign_in import SignIn
+from lockgate.server.auth.sign_in import NOT_HERE, SignIn
 from lockgate.server.gateway.entrance import COOKIE
 from lockgate.server.web import signing_in
 from lockgate.server.web.access import GuardedRoute, from_our_pages
@@ -93,10 +93,9 @@ class NetworkConnect:
         """The gateway's address, or any below it: the policy of sign-ins there goes along as a cookie."""
         if not self._on:
             return _stop(_OFF)
-        path = request.url.path
-        policy = self._sign_ins.policy(_request(request, path))
+        policy = self._sign_ins.policy(_request(request, request.url.path))
         if policy is None:
-            return await self._begin(request, path)  # to be told so
+            return _stop(NOT_HERE.text)
         response = RedirectResponse(WELCOME, 302)
         _set(response, PAGE_COOKIE, "url_default")
         _set(response, URL_COOKIE, policy.path)
@@ -110,8 +109,12 @@ class NetworkConnect:
             form = await read_form(request)
             if form is None or not form.get(AGAIN):
                 return _stop("You are not signed in.")
+        # No conversation where there is no sign-in: each would be a line in the audit, which anybody could fill.
         urls = cookie_values(request, URL_COOKIE)
-        return await self._begin(request, urls[0] if len(urls) == 1 else "/")
+        for path in (*(urls if len(urls) == 1 else ()), "/"):
+            if self._sign_ins.policy(_request(request, path)) is not None:
+                return await self._begin(request, path)
+        return _stop(NOT_HERE.text)
 
     async def _begin(self, request: Request, path: str) -> Response:
         peer = Peer.of(request)
@@ -132,11 +135,15 @@ class NetworkConnect:
         """What was typed, or the role that was chosen."""
         if not self._on:
             return _stop(_OFF)
+        typed: Mapping[str, str] | None = None
+        if request.method == "POST" and from_our_pages(request):
+            # Before the prompt is looked at: while a form is on its way another one may be answered.
+            typed = await read_form(request)
         cookie = signing_in.cookie_of(request, FRONT)
         entry = None if cookie is None else self._table.look(cookie, FRONT)
         if cookie is None or entry is None:
             return RedirectResponse(WELCOME, 302)  # it took too long, or the server was started again
-        given = await self._given(request, entry.prompt)
+        given = self._given(request, typed, entry.prompt)
         if given is None or not check_form_token(entry.csrf, given.get(TOKEN, "")):
             return _stop(_NOT_OURS)
         if self._table.take(cookie, FRONT) is None:
@@ -144,11 +151,10 @@ class NetworkConnect:
         return await self._go_on(request, cookie, entry, given)
 
     @staticmethod
-    async def _given(request: Request, prompt: Prompt) -> Mapping[str, str] | None:
+    def _given(request: Request, typed: Mapping[str, str] | None, prompt: Prompt) -> Mapping[str, str] | None:
         """None for what no page of ours makes a client send. A role is chosen by following its link."""
         if request.method == "POST":
-            form = await read_form(request) if from_our_pages(request) else None
-            return None if form is None else given_in(form)
+            return None if typed is None else given_in(typed)
         if not isinstance(prompt, RoleChoice):
             return None
         query = request.query_params
