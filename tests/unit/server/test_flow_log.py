@@ -4,11 +4,16 @@ import asyncio
 from dataclasses import replace
 from ipaddress import ip_address
 
+from sqlalchemy import select
+
+from lockgate.model.flow import FlowLoss
 from lockgate.model.session import EndCause
 from lockgate.protocol.edge_link import Flow, FlowAudit, FlowCause, Flows, OpenSession, SetLimits, SetRules
 from lockgate.server.gateway import flow_log
 from lockgate.server.gateway.flow_log import FlowLog
+from lockgate.server.store.flows import HEARD, packed
 from lockgate.server.store.interface import AuditFilter
+from lockgate.server.store.tables import flow_pieces
 from tests.unit.server.scripted_edge import PATIENCE
 from tests.unit.server.support import run
 from tests.unit.server.test_follow import access, configuration, two_tunnels
@@ -134,6 +139,62 @@ def test_what_is_missing_is_said_and_nothing_is_written_twice(tmp_path):
                 "no-room",
                 "edge-gone",
             ]
+
+    run(work())
+
+
+def test_what_somebody_else_says_was_heard_is_a_gap_and_hides_nothing(tmp_path):
+    async def work():
+        async with two_tunnels(tmp_path) as (it, edge, alice, *_):
+            flow = told(alice.id)
+            edge.say(Flows(0, 0, (flow,)))
+            await lines(it.store, 1)
+            older = await it.store.meta.get(HEARD)
+            edge.say(Flows(1, 0, (flow,)))
+            await lines(it.store, 2)
+            await edge.die()
+            values = (f"1:999999{older[3:]}", "1:999999", "1:", ":", "\u00b2:\u00b2", "9" * 5000, older)
+            for turn, value in enumerate(values):
+                await it.store.meta.set(HEARD, value)
+                log = FlowLog(it.store, it.audit, it.in_force.rule_names, it.clock)
+                await log.greet(1)
+                log.heard(Flows(0, 0, (flow,)), it.service.tunnels.get)
+                await log.flush()
+                found = await lines(it.store, 2 * turn + 4)
+                [lost] = [each.entry for each in found[-2:] if each.flow is None]
+                assert (lost.reason, log.lost, log.recorded) == ("edge-gone", 0, 1), value
+            # One that was written and means nothing.
+            pieces = packed([], [FlowLoss(it.clock.now, 3, "no-room")])
+            await it.store.audit.add_flows(
+                pieces, lambda text: it.audit.entry("flows", ok=True, log="flows"), "1:x"
+            )
+            log = FlowLog(it.store, it.audit, it.in_force.rule_names, it.clock)
+            await log.greet(1)
+            await log.flush()
+            assert (await lines(it.store, 2 * len(values) + 4))[-1].entry.reason == "edge-gone"
+
+    run(work())
+
+
+def test_flows_of_one_session_are_cut_to_pieces(tmp_path):
+    async def work():
+        async with two_tunnels(tmp_path) as (it, _, alice, bob, __):
+            log = FlowLog(it.store, it.audit, it.in_force.rule_names, it.clock)
+            await log.greet(5)
+            # The link's messages are shorter than what is written together.
+            for number in range(6):
+                flows = tuple(told(alice.id, port=number * 100 + each) for each in range(100))
+                log.heard(Flows(number * 101, 0, (*flows, told(bob.id))), it.service.tunnels.get)
+            await log.flush()
+            sizes = await it.store.database.read(
+                lambda connection: connection.execute(
+                    select(flow_pieces.c.session, flow_pieces.c.flows).order_by(flow_pieces.c.place)
+                ).all()
+            )
+            expected = [(alice.id, 256), (alice.id, 256), (alice.id, 88), (bob.id, 6)]
+            assert sorted(tuple(each) for each in sizes) == sorted(expected)
+            page = await it.store.audit.page(AuditFilter(log="flows", user="alice"), 1000, oldest_first=True)
+            assert [each.flow.port for each in page] == list(range(600))
 
     run(work())
 

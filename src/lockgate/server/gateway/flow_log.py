@@ -8,6 +8,7 @@ says how many records are missing. Whoever hears a message never waits for the s
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -23,7 +24,8 @@ from lockgate.protocol import edge_link
 from lockgate.server.audit import Audit
 from lockgate.server.gateway.tunnel import Tunnel
 from lockgate.server.in_force import RuleNames
-from lockgate.server.store.flows import EVENT, HEARD, packed
+from lockgate.server.store.audit import SqlAudit
+from lockgate.server.store.flows import EVENT, packed
 from lockgate.server.store.interface import Store
 
 log = structlog.get_logger("flows")
@@ -66,7 +68,7 @@ class _Heard:
     flows: tuple[edge_link.Flow, ...]
     at: float
     who: dict[int, _Who]
-    following: str  # what has been heard with these, see HEARD
+    following: str  # what has been heard with these, see `flows.HEARD`
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,15 @@ class FlowLog:
         """An edge is there, the same or another one."""
         if self._edge is None:
             # Another process may have heard some of it.
-            known, _, following = (await self._store.meta.get(HEARD) or "").partition(":")
-            if known:
-                self._edge, self._next = int(known), int(following)
+            records = self._store.audit
+            assert isinstance(records, SqlAudit)
+            before = await records.flows_heard()
+            known = re.fullmatch("([0-9]{1,20}):([0-9]{1,20})", before or "")
+            if known is not None:
+                self._edge, self._next = int(known[1]), int(known[2])
+            elif before != "":
+                # Somebody else changed it: whatever it says, nobody knows what had been heard.
+                self._lose(None, EDGE_GONE)
         if edge == self._edge:
             return
         if self._next:
@@ -224,9 +232,11 @@ class FlowLog:
                     found[number] = heard.who.get(number) or gone.get(number, _NOBODY), []
                 who, flows = found[number]
                 flows.append(self._flow(flow, who, heard.at))
+        # Whoever reads has at least one of them in memory.
         return [
-            FlowGroup(number, who.user, who.source, who.roles, tuple(flows))
+            FlowGroup(number, who.user, who.source, who.roles, tuple(flows[start : start + PART]))
             for number, (who, flows) in found.items()
+            for start in range(0, len(flows), PART)
         ]
 
     def _flow(self, told: edge_link.Flow, who: _Who, at: float) -> Flow:

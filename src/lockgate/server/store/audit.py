@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, or_, select
 
@@ -12,7 +13,7 @@ from lockgate.server.store.chain import ANCHOR, Chain, End, columns, record
 from lockgate.server.store.database import Database
 from lockgate.server.store.records import AuditEntry, AuditFilter, AuditRecord
 from lockgate.server.store.sql import contains
-from lockgate.server.store.tables import audit, flow_pieces
+from lockgate.server.store.tables import audit
 
 PRUNED = 2000  # records removed in one step
 PAGE = 1000  # records a stream reads at a time: what others wait for is some milliseconds
@@ -42,6 +43,10 @@ class SqlAudit:
             lambda connection: flows.add(connection, self.chain, pieces, entry, heard), sync=False
         )
 
+    async def flows_heard(self) -> str | None:
+        """What the last `add_flows` was told, "" where there was none; None where that is not what is stored."""
+        return await self._database.read(lambda connection: flows.heard_before(connection, self.chain))
+
     async def flows_of(self, record: int) -> list[AuditRecord]:
         return await self._database.read_aside(lambda connection: flows.of_record(connection, record))
 
@@ -50,7 +55,8 @@ class SqlAudit:
             reader = flows.Reader(wanted, self.chain, oldest_first=oldest_first)
             lines: list[AuditRecord] = []
             while len(lines) < limit and not reader.done:
-                lines += await self._database.read_aside(reader.more)
+                more = partial(reader.more, needed=limit - len(lines))
+                lines += await self._database.read_aside(more)
             return lines[:limit]
         order = audit.c.number if oldest_first else audit.c.number.desc()
         statement = select(*columns()).where(*_where(wanted)).order_by(order).limit(limit)
@@ -78,8 +84,13 @@ class SqlAudit:
             rest = replace(rest, after=page[-1].number)
 
     async def accept(self, entry: AuditEntry) -> AuditRecord:
-        """See `Chain.accept`."""
-        return await self._database.write(lambda connection: self.chain.accept(connection, entry))
+        """See `Chain.accept`. Flows whose record is missing go: nothing proves them any more."""
+
+        def work(connection: Connection) -> AuditRecord:
+            flows.remove_strays(connection)
+            return self.chain.accept(connection, entry)
+
+        return await self._database.write(work)
 
     async def prune(
         self, before: float | None, max_bytes: int | None, entry: Callable[[int], AuditEntry]
@@ -90,10 +101,17 @@ class SqlAudit:
             count = cut - anchor.number
             if count > 0:
                 self.chain.append(connection, entry(count))
+                # Their flows go with them. Without that place, flows that somebody adds to records that are gone would
+                # be shown, and nothing there is could tell that they are not ours.
+                place = self.chain.flows_removed(connection)
+                if place is not None and place.number < cut:
+                    flows.mark_removed(connection, self.chain, cut)
             return cut, count
 
         cut, count = await self._database.write(decide)
         done = count <= 0
+        if not done:
+            await self._remove_flows(cut)
         while not done:
             # A few at a time: nobody who signs in waits for the removal of a year.
             done = await self._database.write(lambda connection: self._cut_off(connection, cut), sync=False)
@@ -102,18 +120,29 @@ class SqlAudit:
     async def prune_flows(
         self, before: float | None, max_bytes: int | None, entry: Callable[[int], AuditEntry]
     ) -> int:
-        def decide(connection: Connection) -> tuple[int, int]:
-            cut, count = flows.cut(connection, self.chain, before, max_bytes)
-            if cut:
-                self.chain.append(connection, entry(count))
-                flows.mark_removed(connection, self.chain, cut)
-            return cut, count
+        # Counting a year's flows takes seconds, in which nobody who writes waits.
+        cut = await self._database.read_aside(
+            lambda connection: flows.cut(connection, self.chain, before, max_bytes)
+        )
+        if cut is None:
+            return 0
 
-        cut, count = await self._database.write(decide)
-        done = not cut
+        def decide(connection: Connection) -> bool:
+            if self.chain.flows_place(connection).number != cut.gone:
+                return False  # another process was quicker
+            self.chain.append(connection, entry(cut.flows))
+            flows.mark_removed(connection, self.chain, cut.last)
+            return True
+
+        if not await self._database.write(decide):
+            return 0
+        await self._remove_flows(cut.last)
+        return cut.flows
+
+    async def _remove_flows(self, up_to: int) -> None:
+        done = False
         while not done:
-            done = await self._database.write(lambda connection: flows.remove(connection, cut), sync=False)
-        return count
+            done = await self._database.write(lambda connection: flows.remove(connection, up_to), sync=False)
 
     def _cut_off(self, connection: Connection, cut: int) -> bool:
         """Removes the oldest records up to `cut`, at most PRUNED of them; whether none is left."""
@@ -122,7 +151,6 @@ class SqlAudit:
         if last > first:
             row = connection.execute(select(*columns()).where(audit.c.number == last)).one()
             connection.execute(delete(audit).where(audit.c.number <= last))
-            connection.execute(delete(flow_pieces).where(flow_pieces.c.record <= last))
             self.chain.move(connection, ANCHOR, End.behind(record(row)))
         return last >= cut
 

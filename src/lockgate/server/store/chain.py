@@ -5,7 +5,7 @@
 A record that was changed, taken out, put in or moved does not fit the one before it. The end of the
 chain stands in a row of its own with a MAC under another key, so that records missing at its end are
 noticed too; so does its beginning once old records were removed, and the last record whose flows were
-(`flows`). A database that is replaced as a whole
+(`flows`). How far the edge's flows were heard has a seal under the same key. A database that is replaced as a whole
 by an older copy of itself looks right: compare the newest number and MAC with what was seen before
 (`verify.Report.head`), or send the records to another machine as they happen.
 """
@@ -228,6 +228,11 @@ class Chain:
             self.move(connection, FLOWS, START)
         connection.execute(delete(flow_pieces).where(flow_pieces.c.record > end.number))
         return self.append(connection, entry)
+
+    def seal(self, key: str, text: str, number: int) -> bytes:
+        """Of a text that was stored together with the record `number`. With the ends' key: their forms have a number
+        where this one has its text."""
+        return hmac.digest(self._end_key, json.dumps([key, text, number]).encode(), "sha256")
 
     def _seal(self, which: str, end: End) -> bytes:
         form = json.dumps([which, end.number, end.position, end.mac.hex()]).encode()

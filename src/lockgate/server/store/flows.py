@@ -1,7 +1,7 @@
 """Flows in the store.
 
 The flows that are written down together are one record of the audit's chain. The record has their SHA-256 in its
-text; they themselves stand beside it in *pieces*, one for the flows of a session, so that a user or a session is
+text; they themselves stand beside it in *pieces*, each of flows of one session, so that a user or a session is
 found without looking at the others. Old pieces are removed without a gap in the chain: a sealed place
 (`chain.FLOWS`) says up to which record. A flow's number is that of its record times 65,536, plus its place.
 """
@@ -9,7 +9,9 @@ found without looking at the others. Old pieces are removed without a gap in the
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -20,7 +22,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_
 from lockgate.model.flow import Flow, FlowGroup, FlowLoss
 from lockgate.model.text import printable
 from lockgate.policy.access import protocol_name
-from lockgate.server.store.chain import FLOWS, ZERO, Chain, End
+from lockgate.server.store.chain import ANCHOR, FLOWS, ZERO, Chain, End
 from lockgate.server.store.records import AuditEntry, AuditFilter, AuditRecord
 from lockgate.server.store.tables import audit, flow_pieces, meta
 
@@ -29,11 +31,14 @@ EVENT = "flows"
 FLOW, LOSS = "flow", "flows-lost"
 """Events of the lines that are made of flows, and of those about missing ones."""
 PLACES = 1 << 16  # numbers for the flows of one record; more are never written together
-PIECES = 500  # read at a time
-PRUNED = 2000  # pieces removed in one step
+PIECES = 500  # looked at from the outside at a time
+LINES = 5000  # made at a time, some 5 MB; a single piece of an earlier release may have more
+PRUNED = 500  # pieces removed in one step, with the rest of their last record: 44 ms where each has 256 flows
 HEARD = "flows-heard"
-"""Key of what the edge has told (`interface.Meta`): which edge, and the number of its next record."""
+"""Key of what the edge has told (`interface.Meta`): which edge, and the number of its next record; behind it the
+record that was written with it, and their seal."""
 
+_NUMBER = re.compile("[0-9]{1,18}")
 _COLUMNS = tuple(flow_pieces.c)
 _FIELDS = tuple(field.name for field in fields(Flow))
 _LAST, _ALLOWED, _REMOTE, _PORT = map(_FIELDS.index, ("last", "allowed", "remote", "port"))
@@ -92,7 +97,8 @@ def add(
 ) -> AuditRecord | None:
     """Writes pieces and their record. entry: the record, from its text. heard: what HEARD is from now on; None, and
     nothing written, where it is that already."""
-    if connection.execute(select(meta.c.value).where(meta.c.key == HEARD)).scalar() == heard:
+    stored = connection.execute(select(meta.c.value).where(meta.c.key == HEARD)).scalar()
+    if (stored or "").startswith(f"{heard} ") and heard_before(connection, chain) == heard:
         return None
     last = select(flow_pieces.c.position).order_by(flow_pieces.c.position.desc()).limit(1)
     position, place = connection.execute(last).scalar() or 0, 0
@@ -118,9 +124,36 @@ def add(
     text = f"{', '.join(filter(None, words))}; SHA-256 {digest(rows)}"
     record = chain.append(connection, entry(text))
     connection.execute(insert(flow_pieces), [{**row, "record": record.number} for row in rows])
-    if connection.execute(update(meta).where(meta.c.key == HEARD).values(value=heard)).rowcount == 0:
-        connection.execute(insert(meta).values(key=HEARD, value=heard))
+    value = f"{heard} {record.number} {chain.seal(HEARD, heard, record.number).hex()}"
+    if connection.execute(update(meta).where(meta.c.key == HEARD).values(value=value)).rowcount == 0:
+        connection.execute(insert(meta).values(key=HEARD, value=value))
     return record
+
+
+def heard_before(connection: Connection, chain: Chain) -> str | None:
+    """`heard` of the last `add`, "" where there was none; None where somebody else changed or removed it, or put an
+    older one in its place."""
+    stored = connection.execute(select(meta.c.value).where(meta.c.key == HEARD)).scalar()
+    newest = (
+        select(audit.c.number)
+        .where(audit.c.log == "flows", audit.c.event == EVENT)
+        .order_by(audit.c.number.desc())
+        .limit(1)
+    )
+    last: int | None = connection.execute(newest).scalar()
+    if stored is None:
+        return "" if last is None else None
+    heard, _, rest = stored.partition(" ")
+    number, _, seal = rest.partition(" ")
+    if not _NUMBER.fullmatch(number) or not hmac.compare_digest(
+        chain.seal(HEARD, heard, int(number)).hex().encode(), seal.encode(errors="replace")
+    ):
+        return None
+    if last is None:
+        # Its record went by age. That all were removed by somebody else, `verify` finds.
+        anchor, ours = chain.end(connection, ANCHOR)
+        return heard if anchor is not None and ours and int(number) <= anchor.number else None
+    return heard if int(number) == last else None
 
 
 def digest(rows: Sequence[dict[str, Any]]) -> str:
@@ -143,13 +176,22 @@ def fits(connection: Connection, record: AuditRecord) -> bool | None:
 
 def strays(connection: Connection, above: int, up_to: int | None) -> int | None:
     """The first record that pieces name and that has none: numbers above `above` and not beyond `up_to`."""
-    owners = select(audit.c.number).where(
-        audit.c.number == flow_pieces.c.record, audit.c.log == "flows", audit.c.event == EVENT
-    )
-    terms = [flow_pieces.c.record > above, ~owners.exists()]
+    terms = [flow_pieces.c.record > above, _without_record()]
     if up_to is not None:
         terms.append(flow_pieces.c.record <= up_to)
     return connection.execute(select(func.min(flow_pieces.c.record)).where(*terms)).scalar()
+
+
+def remove_strays(connection: Connection) -> None:
+    """Removes all pieces that have no record."""
+    connection.execute(delete(flow_pieces).where(_without_record()))
+
+
+def _without_record() -> ColumnElement[bool]:
+    owners = select(audit.c.number).where(
+        audit.c.number == flow_pieces.c.record, audit.c.log == "flows", audit.c.event == EVENT
+    )
+    return ~owners.exists()
 
 
 # Reading
@@ -161,10 +203,15 @@ class Reader:
     def __init__(self, wanted: AuditFilter, chain: Chain, *, oldest_first: bool) -> None:
         self._wanted, self._chain, self._oldest_first = wanted, chain, oldest_first
         self._at: tuple[int, int] | None = None  # record and place of the last piece
+        self._least = 1
         self.done = False
 
-    def more(self, connection: Connection) -> list[AuditRecord]:
-        """The next ones, in order; maybe none although there are more."""
+    def more(self, connection: Connection, needed: int = LINES) -> list[AuditRecord]:
+        """The next ones, in order; maybe none although there are more. needed: how many the caller can use; more of
+        them may come, LINES or one piece's at most."""
+        # Where few lines fit, each look is at twice as many as the one before.
+        enough = min(LINES, max(needed, self._least))
+        self._least = 2 * enough
         record, place = flow_pieces.c.record, flow_pieces.c.place
         gone = self._chain.flows_removed(connection)
         terms = [record > gone.number if gone is not None else record > 0, *_where(self._wanted)]
@@ -176,12 +223,19 @@ class Reader:
             else:
                 terms += [record <= last, or_(record < last, place < at)]
         order = (record, place) if self._oldest_first else (record.desc(), place.desc())
-        rows = connection.execute(select(*_COLUMNS).where(*terms).order_by(*order).limit(PIECES)).all()
-        self.done = len(rows) < PIECES
-        if rows:
-            self._at = rows[-1].record, rows[-1].place
+        outside = select(record, place, flow_pieces.c.flows).where(*terms).order_by(*order).limit(PIECES)
+        heads = connection.execute(outside).all()
+        used = _first_of([head.flows for head in heads], enough)
+        self.done = used == len(heads) < PIECES
+        if not heads:
+            return []
+        last, at = self._at = heads[used - 1].record, heads[used - 1].place
+        if self._oldest_first:
+            terms += [record <= last, or_(record < last, place <= at)]
+        else:
+            terms += [record >= last, or_(record > last, place >= at)]
         found: list[AuditRecord] = []
-        for row in rows:
+        for row in connection.execute(select(*_COLUMNS).where(*terms).order_by(*order)):
             lines = [each for each in _lines(row, self._may_fit) if _fits(self._wanted, each)]
             found += lines if self._oldest_first else reversed(lines)
         return found
@@ -196,6 +250,16 @@ class Reader:
             and (wanted.since is None or values[_LAST] >= wanted.since)
             and (wanted.until is None or values[_LAST] < wanted.until)
         )
+
+
+def _first_of(sizes: Sequence[int], enough: int) -> int:
+    """How many of them, from the first, come to `enough`: at least one, and no more than LINES together."""
+    lines = 0
+    for used, size in enumerate(sizes):
+        if used and (lines >= enough or lines + size > LINES):
+            return used
+        lines += size
+    return len(sizes)
 
 
 def of_record(connection: Connection, number: int) -> list[AuditRecord]:
@@ -215,10 +279,13 @@ def _where(wanted: AuditFilter) -> list[ColumnElement[bool]]:
         terms.append(flow_pieces.c.until >= wanted.since)
     if wanted.until is not None:
         terms.append(flow_pieces.c.since < wanted.until)
+    record, place = flow_pieces.c.record, flow_pieces.c.place
     if wanted.before is not None:
-        terms.append(flow_pieces.c.record <= wanted.before // PLACES)
+        last, at = divmod(wanted.before, PLACES)
+        terms += [record <= last, or_(record < last, place < at)]
     if wanted.after is not None:
-        terms.append(flow_pieces.c.record >= wanted.after // PLACES)
+        first, at = divmod(wanted.after, PLACES)
+        terms += [record >= first, or_(record > first, place + flow_pieces.c.flows > at + 1)]
     return terms
 
 
@@ -307,8 +374,17 @@ def _fits(wanted: AuditFilter, record: AuditRecord) -> bool:
 # Removing
 
 
-def cut(connection: Connection, chain: Chain, before: float | None, max_bytes: int | None) -> tuple[int, int]:
-    """The record up to which flows have to go (0: none), and how many flows those are."""
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What has to go: flows of the records above `gone`, up to `last`; how many they are."""
+
+    gone: int
+    last: int
+    flows: int
+
+
+def cut(connection: Connection, chain: Chain, before: float | None, max_bytes: int | None) -> Cut | None:
+    """None where nothing has to go. May take long: for a reader."""
     gone = chain.flows_place(connection).number
     newest = (
         select(flow_pieces.c.record, flow_pieces.c.position).order_by(flow_pieces.c.position.desc()).limit(1)
@@ -316,7 +392,7 @@ def cut(connection: Connection, chain: Chain, before: float | None, max_bytes: i
     end = connection.execute(newest).first()
     last = 0
     if end is None:
-        return 0, 0
+        return None
     there = flow_pieces.c.record > gone
     if before is not None:
         young = select(func.min(flow_pieces.c.record)).where(there, flow_pieces.c.until >= before)
@@ -331,10 +407,10 @@ def cut(connection: Connection, chain: Chain, before: float | None, max_bytes: i
             large = select(func.min(flow_pieces.c.record)).where(there, flow_pieces.c.position >= enough)
             last = max(last, connection.execute(large).scalar() or 0)
     if last <= gone:
-        return 0, 0
+        return None
     going = select(func.sum(flow_pieces.c.flows)).where(there, flow_pieces.c.record <= last)
     count = int(connection.execute(going).scalar() or 0)
-    return (last, count) if count else (0, 0)
+    return Cut(gone, last, count) if count else None
 
 
 def remove(connection: Connection, up_to: int) -> bool:

@@ -124,9 +124,12 @@ def _look(connection: Connection, chain: Chain) -> _Start:
     flows_removed = 0 if removed is None else removed.number
     older = select(func.count()).select_from(audit).where(audit.c.number <= at.number)
     skipped = connection.execute(older).scalar_one()
-    beyond = None if head is None else strays(connection, max(head.number, flows_removed), None)
-    if beginning is None and head_is_ours and beyond is not None:
-        beginning = _stray(beyond)
+    # Flows of records that are gone are gone too.
+    stray = strays(connection, flows_removed, at.number)
+    if stray is None and head is not None and head_is_ours:
+        stray = strays(connection, max(head.number, flows_removed), None)
+    if beginning is None and stray is not None:
+        beginning = _stray(stray)
     return _Start(at, beginning, head, head_is_ours, flows_removed, last, skipped)
 
 
