@@ -3,13 +3,13 @@
 //! A *flow* is all that passes between the session and one remote end (address, protocol, port), or
 //! is denied to it: connections to one service that follow each other closely are one flow, so
 //! nothing in a packet but its addresses begins or ends one. A flow ends when it was idle for
-//! [`IDLE_MS`], when rules or setting change, with its session, or when a newcomer needs its place;
-//! one that lasts is recorded every [`LONG_MS`]. What was denied is recorded once in [`GATHER_MS`],
-//! with a count, however many packets it was.
+//! [`IDLE_MS`], when rules or setting change, with its session, or when a newcomer needs its place,
+//! which few may take by force; one that lasts is recorded every [`LONG_MS`]. What was denied is
+//! recorded once in [`GATHER_MS`], with a count, however many packets it was.
 //!
 //! Nothing here allocates for a packet of a known flow, and everything has a bound: places for each
-//! session, [`Room`] for all of them together. What finds no place of its own is counted as one
-//! flow without a remote end.
+//! session, [`Room`] for all of them together, evictions in an interval. What finds no place of its
+//! own is counted as one flow without a remote end.
 
 use super::flow::mix_of;
 use super::rules::{Remote, Verdict};
@@ -22,6 +22,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const MOST_PASSED: usize = 128;
 /// Remote ends that are told apart among what was denied to one session in one interval.
 const MOST_DENIED: usize = 64;
+/// Flows of one session that newcomers push out in one interval: all of them once, which is what
+/// going idle could make of them as well. Without it a session that sends to ever new remote ends
+/// makes a record for every packet.
+const MOST_EVICTED: usize = MOST_PASSED;
 
 /// Time without a packet after which a flow is over.
 pub const IDLE_MS: u64 = 60_000;
@@ -167,6 +171,34 @@ impl Table {
         self.tags.swap_remove(at);
         self.flows.swap_remove(at)
     }
+
+    /// Gives back memory that more flows needed. Up to twice what the present ones need stays, as
+    /// growing leaves it.
+    fn shrink(&mut self) {
+        if self.flows.capacity() > 2 * self.flows.len() {
+            self.tags.shrink_to_fit();
+            self.flows.shrink_to_fit();
+        }
+    }
+}
+
+/// How many flows newcomers have pushed out in this interval.
+#[derive(Debug, Default)]
+struct Evictions {
+    since_ms: u64,
+    count: usize,
+}
+
+impl Evictions {
+    /// One more, if there may be one.
+    fn take(&mut self, now_ms: u64) -> bool {
+        if now_ms.saturating_sub(self.since_ms) >= GATHER_MS {
+            (self.since_ms, self.count) = (now_ms, 0);
+        }
+        let granted = self.count < MOST_EVICTED;
+        self.count += usize::from(granted);
+        granted
+    }
 }
 
 /// The flows of one session.
@@ -180,7 +212,9 @@ pub struct Ledger {
     /// What had no place of its own.
     others_passed: Option<Flow>,
     others_denied: Option<Flow>,
-    /// Place of the flow that passed last.
+    /// Neither other rules nor another setting begin them anew.
+    evictions: Evictions,
+    /// Place of the flow that passed last; none: it is among the others.
     latest: usize,
     records: Vec<FlowRecord>,
 }
@@ -196,6 +230,7 @@ impl Default for Ledger {
             denied: Table::default(),
             others_passed: None,
             others_denied: None,
+            evictions: Evictions::default(),
             latest: usize::MAX,
             records: Vec::new(),
         }
@@ -260,6 +295,7 @@ impl Ledger {
             if !has_room
                 && verdict.allow
                 && let Some(quietest) = table.quietest()
+                && self.evictions.take(now_ms)
             {
                 let flow = table.remove(quietest);
                 let evicted = record(flow, self.rule_set, FlowCause::Evicted);
@@ -284,8 +320,9 @@ impl Ledger {
     /// The packet that passed last was one of several in one piece: these came with it.
     #[inline]
     pub fn note_more(&mut self, outbound: bool, packets: u64, bytes: u64) {
+        let latest = self.passed.flows.get_mut(self.latest);
         if self.wanted == FlowAudit::All
-            && let Some(flow) = self.passed.flows.get_mut(self.latest)
+            && let Some(flow) = latest.or(self.others_passed.as_mut())
         {
             let way = if outbound {
                 &mut flow.sent
@@ -330,6 +367,7 @@ impl Ledger {
                     freed += 1;
                 }
             }
+            table.shrink();
         }
         room.give_back(freed);
         self.latest = usize::MAX;
@@ -370,8 +408,9 @@ impl Ledger {
         !self.records.is_empty()
     }
 
-    pub fn take_records(&mut self) -> impl Iterator<Item = FlowRecord> + '_ {
-        self.records.drain(..)
+    /// Their memory goes with them: a session makes few at a time, and most of the time none.
+    pub fn take_records(&mut self) -> impl Iterator<Item = FlowRecord> + use<> {
+        std::mem::take(&mut self.records).into_iter()
     }
 }
 
@@ -520,7 +559,6 @@ mod tests {
         assert_eq!(evicted, [Some(remote(2, 1))], "of its own flows");
         let mut third = ledger(FlowAudit::All, &room);
         third.note(&remote(3, 1), verdict(true), true, 40, 500);
-        third.note_more(false, 9, 900);
         third.end(FlowCause::Session);
         let records: Vec<_> = third.take_records().collect();
         let [others] = &records[..] else {
@@ -530,6 +568,81 @@ mod tests {
         drop(first);
         second.end(FlowCause::Session);
         assert_eq!(left(&room), MOST_PASSED + 1);
+    }
+
+    #[test]
+    fn ever_new_remote_ends_make_no_record_for_every_packet() {
+        let room = Room::new(1000);
+        let mut ledger = ledger(FlowAudit::All, &room);
+        for packet in 0..5000 {
+            if packet % 1000 == 0 {
+                // An administrator's change must not give a session more of them.
+                ledger.set_rules(RULES);
+            }
+            ledger.note(&remote(packet, 80), verdict(true), true, 40, 7);
+        }
+        let is_evicted = |record: &FlowRecord| record.cause == FlowCause::Evicted;
+        let mut records: Vec<_> = ledger.take_records().collect();
+        assert_eq!(
+            records.iter().filter(|each| is_evicted(each)).count(),
+            MOST_EVICTED
+        );
+        ledger.note(&remote(9999, 80), verdict(true), true, 40, GATHER_MS - 1);
+        assert!(!ledger.has_records());
+        ledger.note(&remote(9999, 80), verdict(true), true, 40, GATHER_MS);
+        let next: Vec<_> = ledger.take_records().collect();
+        assert!(
+            matches!(&next[..], [each] if is_evicted(each)),
+            "a new interval"
+        );
+        ledger.sweep(7 + GATHER_MS);
+        records.extend(next.into_iter().chain(ledger.take_records()));
+        let (others, rest): (Vec<_>, Vec<_>) =
+            records.iter().partition(|each| each.remote.is_none());
+        let packets = |of: &[&FlowRecord]| of.iter().map(|each| each.sent.packets).sum::<u64>();
+        assert_eq!(others.len(), 5, "one of each set of rules");
+        let own = 5 * MOST_PASSED + MOST_EVICTED;
+        assert_eq!(packets(&others) as usize, 5001 - own);
+        assert_eq!(packets(&rest) as usize, own);
+    }
+
+    #[test]
+    fn what_comes_with_a_packet_of_the_others_is_among_the_others() {
+        let mut ledger = ledger(FlowAudit::All, &Room::new(0));
+        ledger.note(&remote(1, 1), verdict(true), false, 40, 5);
+        ledger.note_more(false, 9, 900);
+        ledger.end(FlowCause::Session);
+        let records: Vec<_> = ledger.take_records().collect();
+        let [others] = &records[..] else {
+            panic!("{records:?}")
+        };
+        let wanted = Count {
+            packets: 10,
+            bytes: 940,
+        };
+        assert_eq!((others.remote, others.received), (None, wanted));
+    }
+
+    #[test]
+    fn memory_goes_when_flows_and_records_are_gone() {
+        let mut ledger = ledger(FlowAudit::All, &Room::new(1000));
+        for allow in [true, false] {
+            for port in 0..200 {
+                let now = if port < 60 { 500 } else { 7 };
+                ledger.note(&remote(1, port), verdict(allow), true, 40, now);
+            }
+        }
+        let now = 7 + IDLE_MS.max(GATHER_MS);
+        for (now, left) in [(now, 60), (now + 500, 0)] {
+            ledger.sweep(now);
+            assert_eq!(ledger.passed.flows.len(), left);
+            for table in [&ledger.passed, &ledger.denied] {
+                let most = 2 * table.flows.len();
+                assert!(table.flows.capacity() <= most && table.tags.capacity() <= most);
+            }
+        }
+        ledger.take_records().for_each(drop);
+        assert_eq!(ledger.records.capacity(), 0);
     }
 
     #[test]
@@ -558,6 +671,7 @@ mod tests {
         fn nothing_is_lost_and_nothing_counts_twice(
             packets in proptest::collection::vec((0u32..300, any::<bool>(), any::<bool>(), 0u64..5000, 0u8..8), 1..1500),
             room in 0usize..400,
+            longest_wait in prop_oneof![Just(2u64), Just(5000)],
         ) {
             let room_of_all = Room::new(room);
             let mut ledger = ledger(FlowAudit::All, &room_of_all);
@@ -565,14 +679,15 @@ mod tests {
             let mut wanted: HashMap<(bool, bool), u64> = HashMap::new();
             let mut now = 0;
             for (far, allow, outbound, wait, more) in packets {
+                let wait = wait % longest_wait;
                 now += wait;
                 ledger.note(&remote(far, 80), verdict(allow), outbound, 50, now);
                 *wanted.entry((allow, outbound)).or_default() += 1;
-                if allow && ledger.latest != usize::MAX {
+                if allow {
                     ledger.note_more(outbound, u64::from(more), u64::from(more) * 50);
                     *wanted.entry((allow, outbound)).or_default() += u64::from(more);
                 }
-                if wait % 7 == 0 {
+                if (wait + u64::from(far)) % 7 == 0 {
                     ledger.sweep(now);
                 }
                 records.extend(ledger.take_records());
