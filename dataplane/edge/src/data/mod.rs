@@ -200,14 +200,15 @@ impl DataHandle {
     }
 }
 
-/// Starts the data thread. `up` takes its messages for the control plane and must not block.
+/// Starts the data thread. `up` takes its messages for the control plane, says of each whether it
+/// took it, and must not block.
 ///
 /// The thread ends on `Shutdown`, or with an error when the TUN or the poll fails; whoever holds
 /// the join handle must treat any end as the end of the process, since no session has a data path
 /// without it.
 pub fn spawn(
     config: DataConfig,
-    up: impl FnMut(FromEdge) + Send + 'static,
+    up: impl FnMut(FromEdge) -> bool + Send + 'static,
 ) -> io::Result<(DataHandle, JoinHandle<io::Result<()>>)> {
     let (orders, inbox) = mpsc::channel();
     let wake = Arc::new(poll::wake_fd()?);

@@ -9,8 +9,9 @@ use super::flows::Flows;
 use super::session::{Session, peer_text};
 use super::table::Table;
 
-/// Takes messages for the control plane; must not block.
-pub(super) type Up = Box<dyn FnMut(FromEdge) + Send>;
+/// Takes messages for the control plane; must not block. False: it did not take this one.
+/// Only records of flows come again; it knows itself what the loss of anything else amounts to.
+pub(super) type Up = Box<dyn FnMut(FromEdge) -> bool + Send>;
 
 /// Time between two reports of traffic and counters that nobody asked for, in ms.
 const INTERVAL: u64 = 5000;

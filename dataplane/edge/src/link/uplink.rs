@@ -4,7 +4,8 @@
 //! room counted in bytes, so a control plane that reads slowly slows those conversations down.
 //! The data thread cannot wait: its frames are dropped when the room is used up, and when even
 //! its short messages find the queue full the link is given up, because a control plane that
-//! missed one of them knows the wrong state; the answer to the next `hello` repairs that.
+//! missed one of them knows the wrong state; the answer to the next `hello` repairs that. Records
+//! of flows are not taken while there is no room; it keeps them and comes again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -77,8 +78,9 @@ pub fn channel(refusals: Arc<Refusals>) -> (Uplink, Outgoing) {
 }
 
 impl Uplink {
-    /// From the data thread; never blocks.
-    pub fn send(&self, message: FromEdge) {
+    /// From the data thread; never blocks. False: the message was not taken. Of records of flows
+    /// that is no loss yet, so nothing counts it.
+    pub fn send(&self, message: FromEdge) -> bool {
         let room = match message {
             FromEdge::Frame { .. } => Some(&self.room),
             FromEdge::Flows { .. } => Some(&self.flow_room),
@@ -88,25 +90,28 @@ impl Uplink {
         let room = match room {
             Some(room) => match room.clone().try_acquire_many_owned(units(&message)) {
                 Ok(permit) => Some(permit),
-                Err(_) => return self.refusals.count(Refusal::LinkFull),
+                Err(_) => {
+                    if !is_flows {
+                        self.refusals.count(Refusal::LinkFull);
+                    }
+                    return false;
+                }
             },
             None => None,
         };
-        if self
+        let taken = self
             .queue
             .try_send(Queued {
                 message,
                 epoch: 0,
                 _room: room,
             })
-            .is_err()
-        {
+            .is_ok();
+        if !taken && !is_flows {
             self.refusals.count(Refusal::LinkFull);
-            // Their numbers say that they are missing; nothing else is wrong for that.
-            if !is_flows {
-                self.overflow.fetch_add(1, Ordering::Relaxed);
-            }
+            self.overflow.fetch_add(1, Ordering::Relaxed);
         }
+        taken
     }
 
     /// From a connection of the front; waits for room.
@@ -281,6 +286,7 @@ fn units(message: &FromEdge) -> u32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use lockgate_dataplane::link::{Flow, FlowCause, MAX_FLOWS};
 
     fn frame(body: usize) -> FromEdge {
         FromEdge::Frame {
@@ -317,6 +323,55 @@ mod tests {
         }
         assert_eq!(outgoing.lost(), 1);
         assert_eq!(outgoing.lost(), 0);
+    }
+
+    #[tokio::test]
+    async fn records_of_flows_that_are_not_taken_may_come_again() {
+        let refusals = Arc::new(Refusals::default());
+        let (uplink, mut outgoing) = channel(refusals.clone());
+        let flows = |number| FromEdge::Flows {
+            number,
+            waited: 0,
+            flows: vec![flow(); MAX_FLOWS],
+        };
+        let room = FLOW_ROOM as u64 / u64::from(units(&flows(0)));
+        for number in 0..room {
+            assert!(uplink.send(flows(number)));
+        }
+        assert!(!uplink.send(flows(room)));
+        assert!(uplink.send(frame(1)), "the room of frames is another");
+        drop(outgoing.queue.recv().await.unwrap());
+        assert!(uplink.send(flows(room)));
+        while uplink.send(FromEdge::RekeyWanted { session: 1 }) {}
+        let (lost, full) = (outgoing.lost(), refusals.of(Refusal::LinkFull));
+        assert_eq!((lost, full), (1, 1), "of what is told once");
+        for _ in 0..room {
+            drop(outgoing.queue.recv().await.unwrap());
+        }
+        while uplink.send(FromEdge::RekeyWanted { session: 1 }) {}
+        outgoing.lost();
+        assert!(!uplink.send(flows(room + 1)), "the queue is full");
+        assert_eq!((outgoing.lost(), refusals.of(Refusal::LinkFull)), (0, 2));
+    }
+
+    fn flow() -> Flow {
+        Flow {
+            session: 1,
+            allowed: true,
+            rule_set: 1,
+            rule: None,
+            protocol: 6,
+            remote: vec![10, 0, 0, 1],
+            port: Some(443),
+            outbound: true,
+            first: 2,
+            last: 1,
+            packets_in: 1,
+            bytes_in: 40,
+            packets_out: 0,
+            bytes_out: 0,
+            cause: FlowCause::Idle,
+        }
     }
 
     fn ended(session: u64) -> FromEdge {

@@ -168,7 +168,7 @@ impl Edge {
             reserved: Arc::new([]),
             clock: Box::new(HandTurned(Arc::clone(clock))),
         };
-        let (handle, thread) = spawn(config, move |message| drop(up.send(message))).unwrap();
+        let (handle, thread) = spawn(config, move |message| up.send(message).is_ok()).unwrap();
         handle.send(ToData::LinkUp);
         if let Some(fd) = later {
             handle.send(ToData::Tun {
