@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+UNKNOWN_RULE = "?"
+
 
 @dataclass(frozen=True, slots=True)
 class Flow:
@@ -17,7 +19,8 @@ class Flow:
     port:         of the other end, for protocols that have ports.
     outbound:     whether the client began.
     packets_in:   from the client, as were judged; packets_out: to it. Bytes are those of whole inner packets.
-    rule:         name of the access rule that decided; "" where none matches, or it is not known any more.
+    rule:         name of the access rule that decided; "" where none matches, UNKNOWN_RULE where its name is not
+                  known any more. A later fragment goes where its first one may, and has no rule.
     revision:     of the configuration that the rule stands in.
     cause:        why it was recorded (`protocol.edge_link.FlowCause`).
     """

@@ -68,25 +68,30 @@ def test_a_flow_names_who_it_was_and_what_decided(tmp_path):
             edge.say(
                 Flows(0, 2000, (told(alice.id, first), told(alice.id, second), told(alice.id, third))),
                 # A rule that no session has, a session that is over, and one that never was.
-                Flows(3, 0, (told(alice.id, 1, rule=5, allowed=False), told(bob.id, 0, rule=None), told(77))),
+                # Decided while she was a guest.
+                Flows(3, 0, (told(alice.id, opened[bob.id].rule_set),)),
+                Flows(4, 0, (told(alice.id, 1, rule=5, allowed=False), told(bob.id, 0, rule=None), told(77))),
             )
-            found = await lines(it.store, 6)
+            found = await lines(it.store, 7)
             facts = {each.number: (each.entry.user, each.flow.rule, each.entry.revision) for each in found}
             assert sorted(facts.values(), key=str) == [
-                ("", "", None),
-                ("alice", "", None),
+                ("", "?", None),
+                ("alice", "?", None),
+                ("alice", "guests", 1),
                 ("alice", "other", 2),
                 ("alice", "renamed", 3),
                 ("alice", "staff", 1),
                 ("bob", "", None),
             ]
+            [guest] = [each for each in found if each.flow.rule == "guests"]
+            assert (guest.entry.user, guest.roles) == ("alice", ("Guests",))
             mine = next(each for each in found if each.flow.rule == "staff")
             assert (mine.entry.session, mine.entry.source, mine.roles) == (alice.id, "192.0.2.9", ("Staff",))
             assert (mine.flow.device, mine.flow.remote) == (str(alice.address4), "10.77.0.80")
             assert (mine.flow.first, mine.flow.last) == (now - 7, now - 3)
             refused = next(each for each in found if not each.flow.allowed)
             assert (refused.entry.outcome, refused.entry.reason) == ("failed", "denied")
-            assert it.service.flows.recorded == 6
+            assert it.service.flows.recorded == 7
 
     run(work())
 

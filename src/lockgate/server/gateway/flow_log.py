@@ -17,14 +17,13 @@ from ipaddress import ip_address
 
 import structlog
 
-from lockgate.model.flow import Flow, FlowGroup, FlowLoss
+from lockgate.model.flow import UNKNOWN_RULE, Flow, FlowGroup, FlowLoss
 from lockgate.model.problem import ProblemError
 from lockgate.model.session import Session
 from lockgate.protocol import edge_link
 from lockgate.server.audit import Audit
 from lockgate.server.gateway.tunnel import Tunnel
 from lockgate.server.in_force import RuleNames
-from lockgate.server.store.audit import SqlAudit
 from lockgate.server.store.flows import EVENT, packed
 from lockgate.server.store.interface import Store
 
@@ -113,7 +112,6 @@ class FlowLog:
         if self._edge is None:
             # Another process may have heard some of it.
             records = self._store.audit
-            assert isinstance(records, SqlAudit)
             before = await records.flows_heard()
             known = re.fullmatch("([0-9]{1,20}):([0-9]{1,20})", before or "")
             if known is not None:
@@ -224,40 +222,41 @@ class FlowLog:
         return _NOBODY if session is None else _Who.of(session)
 
     def _groups(self, batch: _Batch, gone: Mapping[int, _Who]) -> list[FlowGroup]:
-        found: dict[int, tuple[_Who, list[Flow]]] = {}
+        found: dict[tuple[int, tuple[str, ...]], tuple[_Who, list[Flow]]] = {}
         for heard in batch.heard:
-            for flow in heard.flows:
-                number = flow.session
-                if number not in found:
-                    found[number] = heard.who.get(number) or gone.get(number, _NOBODY), []
-                who, flows = found[number]
-                flows.append(self._flow(flow, who, heard.at))
+            for told in heard.flows:
+                who = heard.who.get(told.session) or gone.get(told.session, _NOBODY)
+                names = self._rule_names(told.rule_set)
+                # Those whose rules decided: the session may have had others by the time it was told.
+                roles = who.roles if names is None else names.roles
+                who, flows = found.setdefault((told.session, roles), (who, []))
+                flows.append(_flow(told, names, who, heard.at))
         # Whoever reads has at least one of them in memory.
         return [
-            FlowGroup(number, who.user, who.source, who.roles, tuple(flows[start : start + PART]))
-            for number, (who, flows) in found.items()
+            FlowGroup(number, who.user, who.source, roles, tuple(flows[start : start + PART]))
+            for (number, roles), (who, flows) in found.items()
             for start in range(0, len(flows), PART)
         ]
 
-    def _flow(self, told: edge_link.Flow, who: _Who, at: float) -> Flow:
-        names = self._rule_names(told.rule_set)
-        rule = ""
-        if names is not None and told.rule is not None and told.rule < len(names.names):
-            rule = names.names[told.rule]
-        return Flow(
-            first=round(at - told.first / 1000, 3),
-            last=round(at - told.last / 1000, 3),
-            allowed=told.allowed,
-            protocol=told.protocol,
-            device=who.address6 if len(told.remote) == 16 else who.address4,
-            remote=str(ip_address(told.remote)) if told.remote else "",
-            port=told.port,
-            outbound=told.outbound,
-            packets_in=told.packets_in,
-            bytes_in=told.bytes_in,
-            packets_out=told.packets_out,
-            bytes_out=told.bytes_out,
-            rule=rule,
-            revision=None if names is None else names.revision,
-            cause=told.cause.value,
-        )
+
+def _flow(told: edge_link.Flow, names: RuleNames | None, who: _Who, at: float) -> Flow:
+    rule = "" if told.rule is None else UNKNOWN_RULE
+    if names is not None and told.rule is not None and told.rule < len(names.names):
+        rule = names.names[told.rule]
+    return Flow(
+        first=round(at - told.first / 1000, 3),
+        last=round(at - told.last / 1000, 3),
+        allowed=told.allowed,
+        protocol=told.protocol,
+        device=who.address6 if len(told.remote) == 16 else who.address4,
+        remote=str(ip_address(told.remote)) if told.remote else "",
+        port=told.port,
+        outbound=told.outbound,
+        packets_in=told.packets_in,
+        bytes_in=told.bytes_in,
+        packets_out=told.packets_out,
+        bytes_out=told.bytes_out,
+        rule=rule,
+        revision=None if names is None else names.revision,
+        cause=told.cause.value,
+    )

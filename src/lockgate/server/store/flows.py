@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
-from lockgate.model.flow import Flow, FlowGroup, FlowLoss
+from lockgate.model.flow import UNKNOWN_RULE, Flow, FlowGroup, FlowLoss
 from lockgate.model.text import printable
 from lockgate.policy.access import protocol_name
 from lockgate.server.store.chain import ANCHOR, FLOWS, ZERO, Chain, End
@@ -326,7 +326,7 @@ def _lines(
 def _loss(time: float, count: int | None, reason: str) -> AuditEntry:
     text = f"{count} flow records lost"
     if count is None:
-        text = "the edge ended: flow records of its last minutes are missing"
+        text = "the edge ended, or somebody changed how far was written: flow records of the last minutes are missing"
     return AuditEntry(time, LOSS, "failed", printable(reason, 64), "", "", None, text, "flows")
 
 
@@ -336,7 +336,10 @@ def words(flow: Flow) -> str:
     if flow.port is not None:
         far = f"[{far}]:{flow.port}" if ":" in far else f"{far}:{flow.port}"
     name = protocol_name(flow.protocol) if flow.remote else "any protocol"
-    decided = f"rule {flow.rule!r}" if flow.rule else "no rule"
+    if flow.rule == UNKNOWN_RULE:
+        decided = "a rule that is not known any more"
+    else:
+        decided = f"rule {flow.rule!r}" if flow.rule else "no rule"
     return (
         f"{name} {flow.device or 'client'} {'to' if flow.outbound else 'from'} {far}, "
         f"{'allowed' if flow.allowed else 'denied'} by {decided}, {flow.packets_in} packets ({flow.bytes_in} bytes) "

@@ -519,6 +519,9 @@ class Audit(Protocol):
         """Writes flows and their record in one step, at most `flows.PLACES` of them. entry: the record, from its
         text. heard: how much of the edge's has been written then (`flows.HEARD`); None where it was before."""
 
+    async def flows_heard(self) -> str | None:
+        """What the last `add_flows` was told, "" where there was none; None where somebody else changed it."""
+
     async def flows_of(self, record: int) -> list[AuditRecord]:
         """The lines of the flows of a record."""
 
