@@ -163,5 +163,7 @@ fn records_wait_for_a_control_plane() {
     gateway.advance(1);
     let (number, flows) = told(&gateway);
     assert_eq!((number, flows.len()), (0, 1));
-    assert_eq!(flows[0].last, 2 * LATER + 1, "as old as it is");
+    // The news may be made before the last step of the clock, or after it.
+    let age = flows[0].last;
+    assert!((2 * LATER..=2 * LATER + 1).contains(&age), "{age} ms old");
 }
