@@ -13,6 +13,7 @@ The functions below build packets for `raw`. Sums are right, so that only what a
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -71,10 +72,16 @@ def _udp(address: str, port: int, size: int, count: int) -> None:
             data, answer = os.urandom(size), b""
             # The first large answer may be what teaches the echo's host the size that passes.
             for _attempt in range(5):
-                peer.send(data)
-                with contextlib.suppress(TimeoutError):
+                try:
+                    peer.send(data)
                     answer = peer.recv(65535)
                     break
+                except TimeoutError:
+                    pass
+                except OSError as error:
+                    # On the way somebody said what passes there: what is sent next is cut smaller.
+                    if error.errno != errno.EMSGSIZE:
+                        raise
             if answer != data:
                 sys.exit("the echo differs" if answer else "no echo")
 
