@@ -8,27 +8,12 @@ import pytest
 
 from tests.e2e.conftest import Connect
 from tests.lab import Gateway, Lab, OpenConnect, wait_for
+from tests.lab.gateway import WEB_AND_ECHO
 from tests.lab.probe import ICMP, ICMP6, UDP, ip_packet, udp_datagram
 from tests.lab.topology import INTRANET4, INTRANET6
 
 OTHER4, OTHER6 = "10.77.0.11", "fd77::11"
 """A second machine in the intranet, which no rule allows."""
-
-RULES = """
-[[access]]
-name = "web"
-action = "allow"
-to = ["10.77.0.10/32", "fd77::10/128"]
-protocol = "tcp"
-ports = ["80"]
-
-[[access]]
-name = "echo"
-action = "allow"
-to = ["10.77.0.10/32", "fd77::10/128"]
-protocol = "udp"
-ports = ["7"]
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +23,7 @@ def other_machine(lab: Lab) -> None:
 
 @pytest.fixture(scope="module")
 def ruled(another_gateway: Callable[..., Gateway]) -> Gateway:
-    return another_gateway(extra=RULES)
+    return another_gateway(extra=WEB_AND_ECHO)
 
 
 @pytest.fixture(params=["ESP", "TLS"])

@@ -26,6 +26,22 @@ from tests.lab.topology import (
 from tests.lab.waiting import HopelessError, LabError, wait_for
 
 PASSWORD = "correct horse battery staple"
+WEB_AND_ECHO = """
+[[access]]
+name = "web"
+action = "allow"
+to = ["10.77.0.10/32", "fd77::10/128"]
+protocol = "tcp"
+ports = ["80"]
+
+[[access]]
+name = "echo"
+action = "allow"
+to = ["10.77.0.10/32", "fd77::10/128"]
+protocol = "udp"
+ports = ["7"]
+"""
+"""Access rules, as of the file of a first start: the intranet's web server and its echo, nothing else."""
 
 _LOCKGATE = str(Path(sys.executable).with_name("lockgate"))
 

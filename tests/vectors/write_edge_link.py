@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lockgate.protocol import edge_link as link
+from lockgate.protocol import edge_link_codec
 from lockgate.protocol.edge_link import FromEdge, ToEdge, Transport
 from lockgate.protocol.secret import Secret
 
@@ -241,7 +242,7 @@ def vectors() -> list[dict[str, str]]:
     cases += [(f"to_edge/{name}", message, meaning) for name, message, meaning in TO_EDGE]
     cases += [(f"from_edge/{name}", message, meaning) for name, message, meaning in FROM_EDGE]
     return [
-        {"name": name, "hex": link.encode(message).hex(), "meaning": meaning}
+        {"name": name, "hex": edge_link_codec.encode(message).hex(), "meaning": meaning}
         for name, message, meaning in cases
     ]
 

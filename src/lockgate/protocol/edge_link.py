@@ -1,21 +1,16 @@
 """The edge link: typed messages between the control plane and the edge.
 
-A Unix stream socket carries records: a big-endian 32-bit length, then one MessagePack value, a map
-of the message's name to the map of its fields. Both ends come from one release: an unknown
-message, field or value is a PeerError and ends the link, which only lets rights run out.
-The Rust twin is `dataplane/core/src/link.rs` (there: the life of the link and what each message
-does); `tests/vectors/edge_link.json` holds both together. Messages here have the same names, except
-`hello`, which is ControlHello towards the edge and EdgeHello from it, and `frame`, which is
-LinkFrame in both directions.
+How they stand on the stream is in `edge_link_codec`. The Rust twin is `dataplane/core/src/link.rs`
+(there: the life of the link and what each message does); `tests/vectors/edge_link.json` holds both
+together. Messages here have the same names, except `hello`, which is ControlHello towards the edge and
+EdgeHello from it, and `frame`, which is LinkFrame in both directions.
 """
 
-import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
-from lockgate.protocol import strict_msgpack
-from lockgate.protocol.errors import PeerError, UsageError
+from lockgate.protocol.errors import UsageError
 from lockgate.protocol.secret import Secret
 from lockgate.protocol.strict_msgpack import U8, U16, U32, U64, Length
 
@@ -35,9 +30,6 @@ MAX_RULES = 4096
 MAX_FLOWS = 1024
 """Most records of flows in one message."""
 
-MAX_KEPT_RULES = 64
-"""Sets of rules whose translation is kept; one of 1,000 rules is half a megabyte."""
-
 MAX_SPIS = 16
 """Most inbound SPIs of one session: the one in use, the one just replaced, and room to spare."""
 
@@ -53,8 +45,6 @@ and more than a KMP message can have. The same number as in the edge."""
 
 EXPORTER_LABEL = b"EXPORTER-lockgate-resume"
 """TLS exporter label (RFC 8446 section 7.5) of the value that resumptions sign."""
-
-_LENGTH = struct.Struct("!I")
 
 # An "address:port" with IPv6 in brackets has at most 47 characters, a zone included fewer than 80.
 _Endpoint: TypeAlias = Annotated[str, Length(128)]
@@ -598,126 +588,3 @@ FromEdge: TypeAlias = (
     | PathMtu
     | Stats
 )
-
-_TO_EDGE: dict[str, type[ToEdge]] = {
-    "hello": ControlHello,
-    "keepalive": Keepalive,
-    "report_stats": ReportStats,
-    "open_session": OpenSession,
-    "attach": Attach,
-    "frame": LinkFrame,
-    "close_conn": CloseConn,
-    "install_esp_in": InstallEspIn,
-    "install_esp_out": InstallEspOut,
-    "set_rules": SetRules,
-    "set_deadline": SetDeadline,
-    "set_limits": SetLimits,
-    "close_session": CloseSession,
-    "barrier": Barrier,
-    "dial": Dial,
-    "set_tun": SetTun,
-    "set_port": SetPort,
-    "start_esp": StartEsp,
-}
-_FROM_EDGE: dict[str, type[FromEdge]] = {
-    "hello": EdgeHello,
-    "conn_opened": ConnOpened,
-    "frame": LinkFrame,
-    "conn_closed": ConnClosed,
-    "session_ended": SessionEnded,
-    "transport_changed": TransportChanged,
-    "rekey_wanted": RekeyWanted,
-    "barrier_passed": BarrierPassed,
-    "flows": Flows,
-    "dialed": Dialed,
-    "dial_failed": DialFailed,
-    "path_mtu": PathMtu,
-    "stats": Stats,
-}
-_RULES: dict[int, tuple[tuple[Rule, ...], object]] = {}
-_NAMES: dict[type, str] = {cls: name for table in (_TO_EDGE, _FROM_EDGE) for name, cls in table.items()}
-
-
-def encode(message: ToEdge | FromEdge) -> bytes:
-    """The MessagePack value of one message; UsageError if a field does not fit its type or limit."""
-    data = strict_msgpack.dumps({_NAMES[type(message)]: _packed(message)})
-    if len(data) > MAX_RECORD:
-        raise UsageError(f"{type(message).__name__} takes {len(data)} bytes, more than one record")
-    return data
-
-
-def _packed(message: ToEdge | FromEdge) -> dict[str, object]:
-    """The fields of a message. Rules go to thousands of sessions as one and the same tuple; to check and
-    translate a hundred of them takes a millisecond, so that is done once."""
-    if not isinstance(message, SetRules | OpenSession) or len(message.rules) < 2:
-        return strict_msgpack.pack(message)
-    known = _RULES.get(id(message.rules))
-    if known is None or known[0] is not message.rules:
-        fields = strict_msgpack.pack(message)
-        while len(_RULES) >= MAX_KEPT_RULES:
-            del _RULES[next(iter(_RULES))]
-        # The tuple is kept with its translation: while it is there nothing else has its identity.
-        _RULES[id(message.rules)] = message.rules, fields["rules"]
-        return fields
-    return strict_msgpack.pack(replace(message, rules=())) | {"rules": known[1]}
-
-
-def encode_record(message: ToEdge | FromEdge) -> bytes:
-    """The message as it goes on the stream: length, then value."""
-    data = encode(message)
-    return _LENGTH.pack(len(data)) + data
-
-
-def decode_to_edge(data: bytes) -> ToEdge:
-    """A message of the control plane from its MessagePack value; PeerError unless exact."""
-    name, fields = _named(data)
-    if (cls := _TO_EDGE.get(name)) is None:
-        raise PeerError("unknown message to the edge")
-    return strict_msgpack.unpack(cls, fields)
-
-
-def decode_from_edge(data: bytes) -> FromEdge:
-    """A message of the edge from its MessagePack value; PeerError unless exact."""
-    name, fields = _named(data)
-    if (cls := _FROM_EDGE.get(name)) is None:
-        raise PeerError("unknown message from the edge")
-    return strict_msgpack.unpack(cls, fields)
-
-
-def _named(data: bytes) -> tuple[str, object]:
-    if len(data) > MAX_RECORD:
-        raise PeerError(f"a record of {len(data)} bytes")
-    value = strict_msgpack.loads(data)
-    if not isinstance(value, dict) or len(value) != 1:
-        raise PeerError("a message is not a map with one entry")
-    [(name, fields)] = value.items()
-    if not isinstance(name, str):
-        raise PeerError("the name of a message is not text")
-    return name, fields
-
-
-class RecordReader:
-    """Cuts the stream of the link into MessagePack values, one per message."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> None:
-        """Append bytes as they came from the socket."""
-        self._buffer += data
-
-    def next_record(self) -> bytes | None:
-        """The next whole value, or None: feed more bytes. PeerError on a declared length of 0 or
-        above MAX_RECORD."""
-        if len(self._buffer) < _LENGTH.size:
-            return None
-        (length,) = _LENGTH.unpack_from(self._buffer)
-        # Judged before it is waited for, or the peer chooses how much we hold.
-        if not 1 <= length <= MAX_RECORD:
-            raise PeerError(f"a record declares {length} bytes")
-        end = _LENGTH.size + int(length)
-        if len(self._buffer) < end:
-            return None
-        record = bytes(self._buffer[_LENGTH.size : end])
-        del self._buffer[:end]
-        return record

@@ -12,29 +12,15 @@ import pytest
 from tests.e2e.client.conftest import Connected, user_of
 from tests.e2e.conftest import Connect
 from tests.lab import Gateway, Lab, wait_for
+from tests.lab.gateway import WEB_AND_ECHO
 from tests.lab.topology import INTRANET4
 
-RULES = """
-[[access]]
-name = "web"
-action = "allow"
-to = ["10.77.0.10/32", "fd77::10/128"]
-protocol = "tcp"
-ports = ["80"]
-
-[[access]]
-name = "echo"
-action = "allow"
-to = ["10.77.0.10/32", "fd77::10/128"]
-protocol = "udp"
-ports = ["7"]
-"""
 PATIENCE = 40.0  # seconds: the edge gathers for 10
 
 
 @pytest.fixture(scope="module")
 def ruled(another_gateway: Callable[..., Gateway]) -> Gateway:
-    gateway = another_gateway(extra=RULES)
+    gateway = another_gateway(extra=WEB_AND_ECHO)
     gateway.config("set", "log/flows", "all", "--commit", "-m", "flows")
     return gateway
 

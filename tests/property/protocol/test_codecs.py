@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockgate.protocol import edge_link
+from lockgate.protocol import edge_link, edge_link_codec
 from lockgate.protocol.avp import MAX_AVPS, Avp, decode_avps, encode_avps
 from lockgate.protocol.eap import EapCode, EapPacket, EapType, decode_eap, encode_eap
 from lockgate.protocol.if_t import Frame, FrameReader, Received, encode_frame
@@ -236,22 +236,22 @@ def rules(draw: st.DrawFn) -> edge_link.Rule:
 @given(data=st.data())
 def test_messages_to_the_edge(cls: type, data: st.DataObject) -> None:
     message = data.draw(messages(cls))
-    assert edge_link.decode_to_edge(edge_link.encode(message)) == message
+    assert edge_link_codec.decode_to_edge(edge_link_codec.encode(message)) == message
 
 
 @pytest.mark.parametrize("cls", typing.get_args(edge_link.FromEdge), ids=lambda cls: cls.__name__)
 @given(data=st.data())
 def test_messages_from_the_edge(cls: type, data: st.DataObject) -> None:
     message = data.draw(messages(cls))
-    assert edge_link.decode_from_edge(edge_link.encode(message)) == message
+    assert edge_link_codec.decode_from_edge(edge_link_codec.encode(message)) == message
 
 
 @given(st.lists(messages(edge_link.SetDeadline)), st.integers(1, 40))
 def test_records_do_not_depend_on_how_the_stream_is_cut(sent: list[edge_link.SetDeadline], size: int) -> None:
-    wire = b"".join(map(edge_link.encode_record, sent))
-    reader, found = edge_link.RecordReader(), []
+    wire = b"".join(map(edge_link_codec.encode_record, sent))
+    reader, found = edge_link_codec.RecordReader(), []
     for at in range(0, len(wire), size):
         reader.feed(wire[at : at + size])
         while (record := reader.next_record()) is not None:
-            found.append(edge_link.decode_to_edge(record))
+            found.append(edge_link_codec.decode_to_edge(record))
     assert found == sent

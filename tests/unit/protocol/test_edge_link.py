@@ -7,12 +7,13 @@ import msgpack
 import pytest
 
 from lockgate.protocol import edge_link as link
+from lockgate.protocol import edge_link_codec
 from lockgate.protocol.errors import PeerError, UsageError
 from lockgate.protocol.secret import Secret
 from tests.vectors import write_edge_link
 
 VECTORS = json.loads(Path(write_edge_link.FILE).read_text())
-DECODE = {"to_edge": link.decode_to_edge, "from_edge": link.decode_from_edge}
+DECODE = {"to_edge": edge_link_codec.decode_to_edge, "from_edge": edge_link_codec.decode_from_edge}
 RULE = link.Rule(True, 6, bytes(4), 0, 443, 443, False)
 TRAFFIC = link.Traffic(0, 0, 0, 0, 0)
 
@@ -25,35 +26,35 @@ def test_the_vector_file_is_the_one_its_script_writes() -> None:
 def test_vectors_survive_decoding_and_encoding(vector: dict[str, str]) -> None:
     data = bytes.fromhex(vector["hex"])
     message = DECODE[vector["name"].split("/")[0]](data)
-    assert link.encode(message) == data
+    assert edge_link_codec.encode(message) == data
 
 
 def test_there_is_a_vector_for_every_message() -> None:
     named = {"/".join(vector["name"].split("/")[:2]) for vector in VECTORS}
-    assert named == {f"to_edge/{name}" for name in link._TO_EDGE} | {
-        f"from_edge/{name}" for name in link._FROM_EDGE
+    assert named == {f"to_edge/{name}" for name in edge_link_codec._TO_EDGE} | {
+        f"from_edge/{name}" for name in edge_link_codec._FROM_EDGE
     }
 
 
 def test_messages_are_tables_of_their_direction() -> None:
-    assert set(link._TO_EDGE.values()) == set(typing.get_args(link.ToEdge))
-    assert set(link._FROM_EDGE.values()) == set(typing.get_args(link.FromEdge))
+    assert set(edge_link_codec._TO_EDGE.values()) == set(typing.get_args(link.ToEdge))
+    assert set(edge_link_codec._FROM_EDGE.values()) == set(typing.get_args(link.FromEdge))
 
 
 def test_records_are_cut_wherever_the_stream_is() -> None:
     messages: list[link.ToEdge] = [link.Keepalive(), link.CloseConn(7), link.Attach(7, 1)]
-    reader = link.RecordReader()
+    reader = edge_link_codec.RecordReader()
     found = []
-    for byte in b"".join(map(link.encode_record, messages)):
+    for byte in b"".join(map(edge_link_codec.encode_record, messages)):
         reader.feed(bytes([byte]))
         while (record := reader.next_record()) is not None:
-            found.append(link.decode_to_edge(record))
+            found.append(edge_link_codec.decode_to_edge(record))
     assert found == messages
 
 
 @pytest.mark.parametrize("length", [0, link.MAX_RECORD + 1, 0xFFFFFFFF])
 def test_a_wrong_record_length_is_refused_before_the_record_comes(length: int) -> None:
-    reader = link.RecordReader()
+    reader = edge_link_codec.RecordReader()
     reader.feed(length.to_bytes(4, "big"))
     with pytest.raises(PeerError):
         reader.next_record()
@@ -96,14 +97,14 @@ def packed(value: object) -> bytes:
         "deep": packed({"attach": {"conn": json.loads("[" * 400 + "]" * 400), "session": 2}}),
         "giant array": b"\x81\xa6attach\x82\xa4conn\xdd\xff\xff\xff\xff",
         "bad text": b"\x81\xaddclose_session\x82",
-        "unknown suite": link.encode(
+        "unknown suite": edge_link_codec.encode(
             link.InstallEspIn(1, 2, link.Sa(256, link.Suite.AES256_GCM, False, Secret(b"")))
         ).replace(b"aes256-gcm", b"rot13--gcm"),
     }.items(),
 )
 def test_what_is_not_exact_is_refused(what: str, data: bytes) -> None:
     with pytest.raises(PeerError):
-        link.decode_to_edge(data)
+        edge_link_codec.decode_to_edge(data)
 
 
 def opened(**changes: object) -> link.OpenSession:
@@ -138,7 +139,7 @@ def opened(**changes: object) -> link.OpenSession:
 )
 def test_what_does_not_fit_is_not_sent(message) -> None:
     with pytest.raises(UsageError):
-        link.encode(message)
+        edge_link_codec.encode(message)
 
 
 @pytest.mark.parametrize(
@@ -149,16 +150,19 @@ def test_rules_that_mean_nothing_are_refused_both_ways(
 ) -> None:
     with pytest.raises(UsageError):
         link.Rule(True, None, address, prefix, low, high, False)
-    good = link.encode(link.SetRules(1, 1, (link.Rule(True, None, address, 0, 0, 1, False),)))
+    good = edge_link_codec.encode(link.SetRules(1, 1, (link.Rule(True, None, address, 0, 0, 1, False),)))
     value = msgpack.unpackb(good)
     value["set_rules"]["rules"][0] |= {"prefix": prefix, "port_low": low, "port_high": high}
     with pytest.raises(PeerError):
-        link.decode_to_edge(packed(value))
+        edge_link_codec.decode_to_edge(packed(value))
 
 
 def test_all_rules_of_a_session_fit_one_record() -> None:
     rule = link.Rule(True, 255, bytes(16), 128, 65535, 65535, True)
-    assert len(link.encode(link.SetRules(2**64 - 1, 2**64 - 1, (rule,) * link.MAX_RULES))) <= link.MAX_RECORD
+    assert (
+        len(edge_link_codec.encode(link.SetRules(2**64 - 1, 2**64 - 1, (rule,) * link.MAX_RULES)))
+        <= link.MAX_RECORD
+    )
 
 
 def test_no_secret_shows() -> None:
@@ -183,9 +187,9 @@ def test_the_limits_are_those_of_the_edge() -> None:
 
 def test_rules_that_many_sessions_share_are_written_alike_for_each():
     rules = tuple(link.Rule(True, 6, bytes([10, 77, low, 0]), 24, low, 65535, False) for low in range(3))
-    for turn in range(2 * link.MAX_KEPT_RULES):
+    for turn in range(2 * edge_link_codec.MAX_KEPT_RULES):
         mine = tuple(rules[:2]) if turn % 2 else rules
         for session in (1, 2):
             message = link.SetRules(session=session, revision=turn, rules=mine)
-            assert link.decode_to_edge(link.encode(message)) == message
-    assert len(link._RULES) <= link.MAX_KEPT_RULES
+            assert edge_link_codec.decode_to_edge(edge_link_codec.encode(message)) == message
+    assert len(edge_link_codec._RULES) <= edge_link_codec.MAX_KEPT_RULES

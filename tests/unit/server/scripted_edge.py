@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lockgate.protocol import edge_link
+from lockgate.protocol import edge_link, edge_link_codec
 from lockgate.protocol.avp import Avp, decode_avps
 from lockgate.protocol.eap import decode_eap
 from lockgate.protocol.if_t import Frame
@@ -87,7 +87,7 @@ class ScriptedEdge:
     def say(self, *messages: edge_link.FromEdge) -> None:
         """Several messages reach the gateway in one piece, with nothing between them."""
         assert self._writer is not None
-        self._writer.write(b"".join(map(edge_link.encode_record, messages)))
+        self._writer.write(b"".join(map(edge_link_codec.encode_record, messages)))
 
     def of(self, *kinds: type[T]) -> list[T]:
         """The messages of these kinds, in order."""
@@ -113,13 +113,13 @@ class ScriptedEdge:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.tasks.add(asyncio.current_task())
         self._writer = writer
-        records = edge_link.RecordReader()
+        records = edge_link_codec.RecordReader()
         try:
             with contextlib.suppress(ConnectionError):
                 while data := await reader.read(1 << 16):
                     records.feed(data)
                     while (record := records.next_record()) is not None:
-                        self._receive(edge_link.decode_to_edge(record))
+                        self._receive(edge_link_codec.decode_to_edge(record))
         except Exception as error:
             self._failure = error
         finally:
@@ -151,22 +151,24 @@ class Visitor:
     def connect(self) -> None:
         """Asks for the IF-T upgrade."""
         self._connected = True
-        self.edge.say(
-            edge_link.ConnOpened(
-                conn=self.conn,
-                peer=f"{SOURCE}:50000",
-                local="192.0.2.1:443",
-                tls_version="TLSv1.3",
-                tls_cipher="TLS_AES_256_GCM_SHA384",
-                tls_group="X25519",
-                server_name="gw.example.org",
-                client_certificates=(),
-                host="gw.example.org",
-                path="/",
-                user_agent="test",
-                cookie=Secret(b""),
-                exporter=Secret(self.exporter),
-            )
+        self.edge.say(self.opened())
+
+    def opened(self) -> edge_link.ConnOpened:
+        """What the edge says of its connection."""
+        return edge_link.ConnOpened(
+            conn=self.conn,
+            peer=f"{SOURCE}:50000",
+            local="192.0.2.1:443",
+            tls_version="TLSv1.3",
+            tls_cipher="TLS_AES_256_GCM_SHA384",
+            tls_group="X25519",
+            server_name="gw.example.org",
+            client_certificates=(),
+            host="gw.example.org",
+            path="/",
+            user_agent="test",
+            cookie=Secret(b""),
+            exporter=Secret(self.exporter),
         )
 
     def message(self, frame: Frame) -> edge_link.LinkFrame:

@@ -10,7 +10,6 @@ from lockgate.model.session import EndCause
 from lockgate.protocol.edge_link import (
     Attach,
     CloseConn,
-    ConnOpened,
     Framing,
     InstallEspIn,
     InstallEspOut,
@@ -44,16 +43,9 @@ class NcpVisitor(Visitor):
     def ask(self, cookie: str) -> None:
         """Asks for its tunnel. cookie: the header."""
         self.edge.say(
-            ConnOpened(
-                conn=self.conn,
+            replace(
+                self.opened(),
                 peer=self.peer,
-                local="192.0.2.1:443",
-                tls_version="TLSv1.3",
-                tls_cipher="TLS_AES_256_GCM_SHA384",
-                tls_group="X25519",
-                server_name="gw.example.org",
-                client_certificates=(),
-                host="gw.example.org",
                 path="/dana/js?prot=1&svc=4",
                 user_agent="OpenConnect v9.01",
                 cookie=Secret.of_text(cookie),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from lockgate.protocol import edge_link
+from lockgate.protocol import edge_link, edge_link_codec
 from lockgate.protocol.errors import PeerError
 
 log = structlog.get_logger("edge-link")
@@ -31,7 +31,7 @@ class EdgeLink:
         self._socket: socket.socket | None = None
         self._queue: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._queued = 0
-        self._records = edge_link.RecordReader()
+        self._records = edge_link_codec.RecordReader()
         self._waits_to_write = False
         self._broken = asyncio.Event()
 
@@ -49,7 +49,8 @@ class EdgeLink:
             async with asyncio.timeout(HELLO_PATIENCE):
                 await loop.sock_connect(connection, str(path))
                 await loop.sock_sendall(
-                    connection, edge_link.encode_record(edge_link.ControlHello(version=edge_link.VERSION))
+                    connection,
+                    edge_link_codec.encode_record(edge_link.ControlHello(version=edge_link.VERSION)),
                 )
                 hello = await self._next(connection)
             if not isinstance(hello, edge_link.EdgeHello) or hello.version != edge_link.VERSION:
@@ -94,14 +95,14 @@ class EdgeLink:
             if not data:
                 return None
             self._records.feed(data)
-        return edge_link.decode_from_edge(record)
+        return edge_link_codec.decode_from_edge(record)
 
     def send(self, message: edge_link.ToEdge, descriptors: Sequence[int] = ()) -> None:
         """Queues a message. The descriptors are duplicated: the caller keeps its own. Without a link
         it is dropped: what was meant to be is brought about anew with the next edge."""
         if self._socket is None:
             return
-        data = memoryview(edge_link.encode_record(message))
+        data = memoryview(edge_link_codec.encode_record(message))
         copies = tuple(os.dup(descriptor) for descriptor in descriptors)
         self._queue.append((data, copies))
         self._queued += len(data)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Self, TypeAlias
 
+from lockgate.protocol.conversation import Conversation
 from lockgate.protocol.errors import PeerError, UsageError
 from lockgate.protocol.if_t import Frame
 from lockgate.protocol.ncp.config import encode_config
@@ -49,7 +50,7 @@ class HostNameTold:
 Event: TypeAlias = EspKeysAnswered | EspReady | HostNameTold
 
 
-class ServerConversation:
+class ServerConversation(Conversation):
     """The server side of one connection.
 
     `receive` takes a message of the client and returns what it means; the other methods are commands and queue
@@ -61,12 +62,11 @@ class ServerConversation:
     """Nobody logs out in this protocol: that is an HTTP request."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._phase = _Phase.DECIDING
         self._config: TunnelConfig | None = None
         self._keys: EspKeys | None = None
-        self._out: list[Frame] = []
         self._unanswered = 0
-        self._ignored = 0
 
     @classmethod
     def in_tunnel(cls) -> Self:
@@ -81,16 +81,6 @@ class ServerConversation:
     def state(self) -> str:
         """Name of the state, for logs."""
         return self._phase.value
-
-    @property
-    def ignored(self) -> int:
-        """Messages passed over because their type is unknown or not for us."""
-        return self._ignored
-
-    def take_frames(self) -> list[Frame]:
-        """Messages to send, in order; they are handed out once."""
-        frames, self._out = self._out, []
-        return frames
 
     # What the client says
 

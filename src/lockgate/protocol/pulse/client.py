@@ -16,6 +16,7 @@ from typing import Self, TypeAlias, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from lockgate.protocol.avp import Avp, decode_avps, encode_avps
+from lockgate.protocol.conversation import Conversation
 from lockgate.protocol.eap import EapCode, EapPacket, EapType, decode_eap, encode_eap
 from lockgate.protocol.errors import PeerError, UnsupportedError, UsageError
 from lockgate.protocol.if_t import (
@@ -105,7 +106,7 @@ class Asked:
 State: TypeAlias = Phase | Asked
 
 
-class ClientConversation:
+class ClientConversation(Conversation):
     """The client side of one connection.
 
     `receive` takes a frame of the gateway and returns what it means; the other methods are commands
@@ -114,9 +115,9 @@ class ClientConversation:
     """
 
     def __init__(self, introduction: ClientIntroduction) -> None:
+        super().__init__()
         self._introduction = introduction
         self._state: State = Phase.START
-        self._out: list[Frame] = []
         self._outer_id = 0  # of the request to answer next
         self._standing = Standing()
         self._challenges = 0
@@ -126,7 +127,6 @@ class ClientConversation:
         self._esp_possible = False
         self._esp_offer: EspKeys | None = None
         self._esp_ready_told = False
-        self._ignored = 0
 
     @classmethod
     def in_tunnel(cls) -> Self:
@@ -150,16 +150,6 @@ class ClientConversation:
     def ended(self) -> bool:
         """Refused, failed, fatal or logged out: nothing more is said."""
         return self._state is Phase.ENDED
-
-    @property
-    def ignored(self) -> int:
-        """Frames passed over after the sign-in because they mean nothing here."""
-        return self._ignored
-
-    def take_frames(self) -> list[Frame]:
-        """Frames to send, in order, each in one TLS record of its own; they are handed out once."""
-        frames, self._out = self._out, []
-        return frames
 
     # What the gateway says
 

@@ -16,6 +16,7 @@ from typing import Self, TypeAlias
 from urllib.parse import quote
 
 from lockgate.protocol.avp import Avp, decode_avps, encode_avps
+from lockgate.protocol.conversation import Conversation
 from lockgate.protocol.eap import EapCode, EapPacket, EapType, decode_eap, encode_eap
 from lockgate.protocol.errors import PeerError, UsageError
 from lockgate.protocol.if_t import (
@@ -91,7 +92,7 @@ class Asked:
 State: TypeAlias = Phase | Asked
 
 
-class ServerConversation:
+class ServerConversation(Conversation):
     """The server side of one connection.
 
     `receive` takes a frame of the client and returns what it means; the other methods are commands
@@ -101,9 +102,9 @@ class ServerConversation:
 
     def __init__(self, server_text: str = "Lockgate") -> None:
         """`server_text` is sent to clients before they have signed in; none shows it."""
+        super().__init__()
         self._server_text = server_text
         self._state: State = Phase.VERSION
-        self._out: list[Frame] = []
         self._frames_before_tunnel = 0
         self._host = HostInfo("", "")
         self._outer_id = 1  # the last one used; 1 is what clients give their unasked identity
@@ -111,7 +112,6 @@ class ServerConversation:
         self._prompts_fixed = False
         self._offers = 0  # of ESP keys, made on this connection
         self._unanswered = 0
-        self._ignored = 0
 
     @classmethod
     def in_tunnel(cls) -> Self:
@@ -136,16 +136,6 @@ class ServerConversation:
     def ended(self) -> bool:
         """Refused, failed, fatal or logged out: nothing more is said."""
         return self._state is Phase.ENDED
-
-    @property
-    def ignored(self) -> int:
-        """Frames passed over in the tunnel phase because their kind is unknown or not for us."""
-        return self._ignored
-
-    def take_frames(self) -> list[Frame]:
-        """Frames to send, in order, each in one TLS record of its own; they are handed out once."""
-        frames, self._out = self._out, []
-        return frames
 
     # What the client says
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from lockgate.model.problem import ProblemError
-from lockgate.protocol import edge_link
+from lockgate.protocol import edge_link, edge_link_codec
 from lockgate.protocol.errors import PeerError
 
 log = structlog.get_logger("edge-link")
@@ -51,7 +51,7 @@ class EdgeClient:
         """Queues a message. Without a link it is dropped: `on_hello` brings edge and store together again."""
         if self._writer is None:
             return
-        self._writer.write(edge_link.encode_record(message))
+        self._writer.write(edge_link_codec.encode_record(message))
         if self._writer.transport.get_write_buffer_size() > MAX_QUEUED:
             log.error("edge-stuck", queued=self._writer.transport.get_write_buffer_size())
             self._writer.transport.abort()
@@ -88,8 +88,8 @@ class EdgeClient:
             await asyncio.sleep(RETRY_PAUSE)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        records = edge_link.RecordReader()
-        writer.write(edge_link.encode_record(edge_link.ControlHello(version=edge_link.VERSION)))
+        records = edge_link_codec.RecordReader()
+        writer.write(edge_link_codec.encode_record(edge_link.ControlHello(version=edge_link.VERSION)))
         async with asyncio.timeout(HELLO_PATIENCE):
             hello = await self._next(reader, records)
         if not isinstance(hello, edge_link.EdgeHello):
@@ -105,7 +105,7 @@ class EdgeClient:
 
     @staticmethod
     async def _next(
-        reader: asyncio.StreamReader, records: edge_link.RecordReader
+        reader: asyncio.StreamReader, records: edge_link_codec.RecordReader
     ) -> edge_link.FromEdge | None:
         """The next message, or None when the edge closed the link."""
         while (record := records.next_record()) is None:
@@ -115,8 +115,8 @@ class EdgeClient:
                 return None
             records.feed(data)
         if len(record) <= LARGE:
-            return edge_link.decode_from_edge(record)
-        return await asyncio.to_thread(edge_link.decode_from_edge, record)
+            return edge_link_codec.decode_from_edge(record)
+        return await asyncio.to_thread(edge_link_codec.decode_from_edge, record)
 
     async def _keep_alive(self) -> None:
         while True:
