@@ -45,7 +45,7 @@ from lockgate.server.config.sealing import Sealing, Vault
 from lockgate.server.config.tree import Configuration
 from lockgate.server.config.versions import raise_versions, redirected, tokens_that_came, waiting
 from lockgate.server.store.interface import Store
-from lockgate.server.store.records import RevisionRecord
+from lockgate.server.store.records import AuditEntry, RevisionRecord
 
 log = structlog.get_logger("config")
 
@@ -420,10 +420,27 @@ class ConfigService:
             log="admin",
             revision=record.number,
         )
+        await self._write(record, tree, note, draft, moved)
+        self._audit.log(note)
+        revision = revision_of(record, tree, new, checked.warnings)
+        await self._take(revision)
+        return revision
+
+    async def _write(
+        self,
+        record: RevisionRecord,
+        tree: Configuration,
+        note: AuditEntry,
+        draft: Draft | None,
+        moved: Mapping[str, str],
+    ) -> None:
+        """Stores a revision of `tree`, with its line in the audit and the end of its draft. moved: auth servers, from
+        their former names. Raises ProblemError where another process was quicker."""
+        before = record.number - 1
         with tracing.part("store"):
             added = await self._store.revisions.add(
                 record,
-                current.number,
+                before,
                 draft=draft.id if draft else None,
                 draft_version=draft.version if draft else None,
                 note=note,
@@ -435,17 +452,11 @@ class ConfigService:
                 },
             )
         if not added:
-            # Another process was quicker: with a commit, or with an edit of the draft.
+            # With a commit, or with an edit of the draft.
             await self._catch_up()
             raise (
-                _conflict((), self.current)
-                if self.number != current.number
-                else changed(draft.id if draft else "")
+                _conflict((), self.current) if self.number != before else changed(draft.id if draft else "")
             )
-        self._audit.log(note)
-        revision = revision_of(record, tree, new, checked.warnings)
-        await self._take(revision)
-        return revision
 
     def _findings(self, data: Data) -> tuple[Checked, tuple[Finding, ...]]:
         """What depends on a tree alone, and on this server's key."""
